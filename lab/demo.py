@@ -1,0 +1,184 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``script/demo``: a tenant moves from the shared to the dedicated server under load, and everything is counted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lab.checkout import CHECKOUT, LabError
+from lab.load_configuration import write_load_configuration
+from lab.maildir import delivered
+
+OUTPUT = CHECKOUT / "build" / "demo"
+TENANT = "acme"
+LEAST_BYTES = 500_000_000
+LEAST_FILES = 20_000
+LEAST_TABLETS = 20
+LEAST_WRITES_PER_SECOND = 20.0
+LEAST_NEIGHBOUR_REQUESTS_PER_SECOND = 10.0
+SETTLE_SECONDS = 10  # of load before prepare and after open, so that both ends are seen to work
+
+
+def main() -> int:
+    """Run the demo, print the summary, return the exit status."""
+    arguments = _parser().parse_args()
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    for old in OUTPUT.iterdir():
+        if old.is_file():
+            old.unlink()
+    began = time.monotonic()
+    _step("lab: fresh servers and data")
+    _run(["script/lab", "up"], "lab-up.log")
+    _run(
+        ["script/lab", "reset", "--gigabytes", str(arguments.gigabytes), "--files", str(arguments.files)],
+        "lab-reset.log",
+    )
+    configuration = write_load_configuration(OUTPUT / "load.json")
+    journal = OUTPUT / "writes.jsonl"
+
+    _step("load: tablets and neighbours' tablets begin to work")
+    load = _start_load(configuration, journal)
+    try:
+        time.sleep(SETTLE_SECONDS)
+        _step("migration: prepare and cut over (build/demo/migration.log)")
+        migration = _run(
+            ["ansible-playbook", "playbooks/shared_to_dedicated.yml", "--limit", TENANT], "migration.log", check=False
+        )
+        time.sleep(SETTLE_SECONDS)
+    finally:
+        load_summary = _stop_load(load)
+
+    _step("read back: every acknowledged write, through the target's API")
+    readback = _readback(configuration, journal)
+    record = _record()
+    summary = _summary(load_summary, readback, record, time.monotonic() - began)
+    summary["migration_exit_status"] = migration
+    summary["shortcomings"] = shortcomings(summary)
+    path = OUTPUT / "summary.json"
+    path.write_text(json.dumps(summary, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    print(_readable(summary, path))
+    return 1 if summary["shortcomings"] else 0
+
+
+def shortcomings(summary: dict[str, Any]) -> list[str]:
+    """Everything for which the demo fails, one sentence each; empty when it kept its promise."""
+    found: list[str] = []
+
+    def demand(holds: bool, sentence: str) -> None:
+        if not holds:
+            found.append(sentence)
+
+    demand(summary["migration_exit_status"] == 0, "The migration failed; see build/demo/migration.log.")
+    demand(summary["acknowledged_writes"] > 0, "No write was acknowledged, so nothing was proved.")
+    demand(
+        summary["acknowledged_writes_lost"] == 0,
+        f"{summary['acknowledged_writes_lost']} acknowledged writes are lost or different.",
+    )
+    demand(summary["differences"] == 0, f"Verification found {summary['differences']} differences.")
+    demand(summary["rows_verified"] > 0, "No row was verified.")
+    demand(summary["neighbour_failed_requests"] == 0, f"{summary['neighbour_failed_requests']} neighbours' requests failed.")
+    demand(summary["tenant_bytes"] >= LEAST_BYTES, f"The tenant has less than {LEAST_BYTES} bytes.")
+    demand(summary["files_verified"] >= LEAST_FILES, f"Fewer than {LEAST_FILES} files were verified.")
+    demand(summary["tablets"] >= LEAST_TABLETS, f"Fewer than {LEAST_TABLETS} tablets worked.")
+    demand(
+        summary["writes_per_second"] >= LEAST_WRITES_PER_SECOND,
+        f"Tablets wrote {summary['writes_per_second']:.1f} times a second, less than {LEAST_WRITES_PER_SECOND:.0f}.",
+    )
+    for name, rate in summary["neighbour_requests_per_second"].items():
+        demand(
+            rate >= LEAST_NEIGHBOUR_REQUESTS_PER_SECOND,
+            f"Neighbour {name} made {rate:.1f} requests a second, less than {LEAST_NEIGHBOUR_REQUESTS_PER_SECOND:.0f}.",
+        )
+    demand(len(summary["mails"]) >= 2, "Contact and partner did not both get their mail.")
+    return found
+
+
+def _summary(load: dict[str, Any], readback: dict[str, Any], record: dict[str, Any], seconds: float) -> dict[str, Any]:
+    raise LabError("written when the load client's summary is known")
+
+
+def _readable(summary: dict[str, Any], path: Path) -> str:
+    lines = [
+        "",
+        f"Tenant {TENANT} moved from shared01 to dedicated01.",
+        f"  downtime as tablets saw it   {summary['downtime_seconds']:.1f} s",
+        f"  acknowledged writes          {summary['acknowledged_writes']}, lost {summary['acknowledged_writes_lost']}",
+        f"  verified                     {summary['rows_verified']} rows, {summary['files_verified']} files, "
+        f"{summary['differences']} differences",
+        f"  neighbours                   {summary['neighbour_requests']} requests, "
+        f"{summary['neighbour_failed_requests']} failed",
+        f"  mails                        {', '.join(mail['recipient'] for mail in summary['mails']) or 'none'}",
+        f"  whole demo                   {summary['duration_seconds']:.0f} s",
+        f"  figures                      {path.relative_to(CHECKOUT)}",
+    ]
+    lines += [f"FAILED: {sentence}" for sentence in summary["shortcomings"]]
+    return "\n".join(lines)
+
+
+def _run(argv: list[str], log: str, *, check: bool = True) -> int:
+    with (OUTPUT / log).open("w", encoding="utf-8") as stream:
+        status = subprocess.run(argv, cwd=CHECKOUT, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
+    if check and status:
+        raise LabError(f"{' '.join(argv)} exited {status}; see build/demo/{log}.")
+    return status
+
+
+def _start_load(configuration: Path, journal: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "lab/load_client.py",
+            "run",
+            "--config",
+            str(configuration),
+            "--journal",
+            str(journal),
+            "--summary",
+            str(OUTPUT / "load-summary.json"),
+            "--seconds",
+            "1800",
+        ],
+        cwd=CHECKOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=(OUTPUT / "load.log").open("wb"),
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+
+
+def _stop_load(load: subprocess.Popen[bytes]) -> dict[str, Any]:
+    load.send_signal(signal.SIGTERM)
+    try:
+        load.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        load.kill()
+        raise LabError("The load client did not stop; see build/demo/load.log.") from None
+    summary: dict[str, Any] = json.loads((OUTPUT / "load-summary.json").read_text(encoding="utf-8"))
+    return summary
+
+
+def _step(what: str) -> None:
+    print(f"demo: {what}", flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="script/demo", description=__doc__)
+    parser.add_argument("--gigabytes", type=float, default=0.55)
+    parser.add_argument("--files", type=int, default=20500)
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except LabError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        sys.exit(1)
