@@ -16,7 +16,6 @@ from typing import Any
 
 from lab.checkout import CHECKOUT, LabError
 from lab.load_configuration import write_load_configuration
-from lab.maildir import delivered
 
 OUTPUT = CHECKOUT / "build" / "demo"
 TENANT = "acme"
@@ -37,11 +36,8 @@ def main() -> int:
             old.unlink()
     began = time.monotonic()
     _step("lab: fresh servers and data")
-    _run(["script/lab", "up"], "lab-up.log")
-    _run(
-        ["script/lab", "reset", "--gigabytes", str(arguments.gigabytes), "--files", str(arguments.files)],
-        "lab-reset.log",
-    )
+    _run(["script/lab", "up", "--gigabytes", str(arguments.gigabytes), "--files", str(arguments.files)], "lab-up.log")
+    _run(["script/lab", "reset"], "lab-reset.log")
     configuration = write_load_configuration(OUTPUT / "load.json")
     journal = OUTPUT / "writes.jsonl"
 
@@ -85,7 +81,10 @@ def shortcomings(summary: dict[str, Any]) -> list[str]:
     )
     demand(summary["differences"] == 0, f"Verification found {summary['differences']} differences.")
     demand(summary["rows_verified"] > 0, "No row was verified.")
-    demand(summary["neighbour_failed_requests"] == 0, f"{summary['neighbour_failed_requests']} neighbours' requests failed.")
+    demand(
+        summary["neighbour_failed_requests"] == 0,
+        f"{summary['neighbour_failed_requests']} neighbours' requests failed.",
+    )
     demand(summary["tenant_bytes"] >= LEAST_BYTES, f"The tenant has less than {LEAST_BYTES} bytes.")
     demand(summary["files_verified"] >= LEAST_FILES, f"Fewer than {LEAST_FILES} files were verified.")
     demand(summary["tablets"] >= LEAST_TABLETS, f"Fewer than {LEAST_TABLETS} tablets worked.")
@@ -103,7 +102,83 @@ def shortcomings(summary: dict[str, Any]) -> list[str]:
 
 
 def _summary(load: dict[str, Any], readback: dict[str, Any], record: dict[str, Any], seconds: float) -> dict[str, Any]:
-    raise LabError("written when the load client's summary is known")
+    tenants = load["tenants"]
+    neighbours = {name: seen for name, seen in tenants.items() if seen["role"] == "neighbour"}
+    figures = record["figures"]
+    return {
+        "downtime_seconds": tenants[TENANT]["outage_seconds"],
+        "acknowledged_writes": readback["acknowledged"],
+        "acknowledged_writes_lost": len(readback["lost"]) + len(readback["different"]) + len(readback["unreadable"]),
+        "unknown_writes": readback["unknown"],
+        "rows_verified": figures.get("rows_verified", 0),
+        "files_verified": figures.get("files_verified", 0),
+        "differences": figures.get("differences", -1),
+        "neighbour_requests": sum(seen["requests"] for seen in neighbours.values()),
+        "neighbour_failed_requests": sum(seen["failed_requests"] for seen in neighbours.values()),
+        "neighbour_requests_per_second": {name: seen["requests_per_second"] for name, seen in neighbours.items()},
+        "tablets": load["tablets"],
+        "writes_per_second": tenants[TENANT]["writes_per_second_while_serving"],
+        "tenant_bytes": figures.get("bytes_verified", 0),
+        "duration_seconds": round(seconds, 1),
+        "mails": _mails(),
+        "report": f"/var/lib/ireporter-migration/{TENANT}/{record['id']}/run.json on dedicated01",
+    }
+
+
+def _mails() -> list[dict[str, str]]:
+    """Recipient and subject of everything mail01 delivered."""
+    process = subprocess.run(["script/lab", "mails"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    return [{"recipient": mail["recipient"], "subject": mail["subject"]} for mail in json.loads(process.stdout)]
+
+
+def _record() -> dict[str, Any]:
+    """The run record as it stands on the server the tenant moved to."""
+    process = subprocess.run(
+        [
+            "script/lab",
+            "shell",
+            "dedicated01",
+            "--",
+            "bash",
+            "-c",
+            f"cat /var/lib/ireporter-migration/{TENANT}/*-d-*/run.json",
+        ],
+        cwd=CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if process.returncode:
+        return {"id": "none", "figures": {}}
+    content: dict[str, Any] = json.loads(process.stdout)
+    return content
+
+
+def _readback(configuration: Path, journal: Path) -> dict[str, Any]:
+    """Every acknowledged write, read through the API at the address the name servers give now."""
+    process = subprocess.run(
+        [
+            sys.executable,
+            "lab/load_client.py",
+            "readback",
+            "--config",
+            str(configuration),
+            "--journal",
+            str(journal),
+            "--tenant",
+            TENANT,
+        ],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if process.returncode not in (0, 1) or not process.stdout:
+        raise LabError(f"The acknowledged writes could not be read back: {process.stderr.strip()}")
+    content: dict[str, Any] = json.loads(process.stdout)
+    (OUTPUT / "readback.json").write_text(process.stdout, encoding="utf-8")
+    return content
 
 
 def _readable(summary: dict[str, Any], path: Path) -> str:

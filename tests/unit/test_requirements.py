@@ -12,7 +12,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
-COLLECTIONS = Path(list(ansible_collections.__path__)[0])
+COLLECTIONS = Path(next(iter(ansible_collections.__path__)))
 REQUIRED = {
     entry["name"]: entry["version"] for entry in yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]
 }

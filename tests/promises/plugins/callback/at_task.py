@@ -1,0 +1,44 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Test equipment: something happens exactly when a given task is about to start.
+
+``AT_TASK_NAME`` is the end of the task's name; ``AT_TASK_COMMAND`` a shell command run on the control node then, or the word ``SIGKILL``, which kills this ansible-playbook.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: at_task
+type: aggregate
+short_description: Test equipment, does something when a task is about to start
+description: See the source.
+"""
+
+
+class CallbackModule(CallbackBase):
+    """Acts once."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "at_task"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._task_name = os.environ["AT_TASK_NAME"]
+        self._command = os.environ["AT_TASK_COMMAND"]
+        self._done = False
+
+    def v2_playbook_on_task_start(self, task, is_conditional) -> None:
+        """Called in the main process before the task is sent to any host."""
+        if self._done or not task.get_name().endswith(self._task_name):
+            return
+        self._done = True
+        if self._command == "SIGKILL":
+            os.kill(os.getpid(), signal.SIGKILL)
+        subprocess.run(self._command, shell=True, check=True, timeout=120)

@@ -1,0 +1,43 @@
+"""A difference between source and target is named, nothing is switched, and the tenant serves from the shared server again."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Lab
+
+pytestmark = pytest.mark.lab
+
+VERIFY = "Verify | Source against target, everything"
+DIFFERENCES = {
+    "row": (
+        "psql -XqU postgres -d irepodb_acme -c \"UPDATE mst_group SET group_name = group_name || 'x' WHERE ctid = (SELECT min(ctid) FROM mst_group)\"",
+        "mst_group",
+    ),
+    "sequence": ("psql -XqU postgres -d irepodb_acme -c \"SELECT nextval('seq_report_no')\"", "seq_report_no"),
+    "grant": ('psql -XqU postgres -d irepodb_acme -c "REVOKE SELECT ON rep_top FROM acme_report"', "rep_top"),
+    "file": ('f=$(find /srv/ireporter/acme/output -type f -size +0 | sort | head -1); printf x >> "$f"', "output:"),
+    "mode": ('f=$(find /srv/ireporter/acme/output -type f | sort | head -1); chmod 0611 "$f"', "mode"),
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(lab: Lab) -> Lab:
+    lab.reset()
+    played = lab.play("shared_to_dedicated", "--tags", "prepare")
+    assert played.returncode == 0, played.output[-5000:]
+    return lab
+
+
+@pytest.mark.parametrize("kind", DIFFERENCES)
+def test_a_change_on_the_target_between_copy_and_verify(prepared: Lab, kind: str) -> None:
+    command, named = DIFFERENCES[kind]
+    played = prepared.play_and_at(
+        VERIFY, prepared.on_command("dedicated01", command), "shared_to_dedicated", "--tags", "cut_over"
+    )
+    assert played.returncode != 0
+    assert named in played.output, played.output[-4000:]
+    assert "serves from shared01 again" in played.output
+    assert prepared.serves("shared01")
+    assert not prepared.serves("dedicated01")
+    assert prepared.run_record("shared01")["status"] == "undone"
+    assert prepared.leftovers() == ""

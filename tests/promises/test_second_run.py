@@ -1,0 +1,86 @@
+"""A finished migration stays finished: a second run changes nothing, and notices what was altered since."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from conftest import Lab, Played
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def migrated(lab: Lab) -> Lab:
+    lab.reset()
+    announced = _changed_tasks(lab.play("shared_to_dedicated", "--check"))
+    played = lab.play("shared_to_dedicated")
+    assert played.returncode == 0, played.output[-5000:]
+    assert announced[0].returncode == 0, announced[0].output[-5000:]
+    lab.announced = announced[1]  # type: ignore[attr-defined]
+    lab.changed = _changed_tasks(played)[1]  # type: ignore[attr-defined]
+    return lab
+
+
+def test_check_mode_announces_what_the_real_run_changes(migrated: Lab) -> None:
+    assert migrated.announced == migrated.changed  # type: ignore[attr-defined]
+
+
+def test_a_second_run_changes_nothing(migrated: Lab) -> None:
+    played = migrated.play("shared_to_dedicated")
+    assert played.returncode == 0, played.output[-5000:]
+    assert played.recap("acme")["changed"] == 0, _changed_tasks(played)[1]
+
+
+def test_not_even_with_the_run_record_deleted(migrated: Lab) -> None:
+    for host in ("shared01", "dedicated01"):
+        migrated.on(host, "rm -rf /var/lib/ireporter-migration/acme/acme-d-*")
+    played = migrated.play("shared_to_dedicated")
+    assert played.returncode == 0, played.output[-5000:]
+    assert played.recap("acme")["changed"] == 0, _changed_tasks(played)[1]
+
+
+@pytest.mark.parametrize(
+    ("host", "alter", "restore", "named"),
+    [
+        ("dedicated01", "chmod 0711 /srv/ireporter/acme/output", None, "output"),
+        (
+            "dedicated01",
+            "psql -XqU postgres -d irepodb_acme -c 'REVOKE SELECT ON rep_top FROM acme_report'",
+            "psql -XqU postgres -d irepodb_acme -c 'GRANT SELECT ON rep_top TO acme_report'",
+            "rep_top",
+        ),
+        ("shared01", "rm /etc/nginx/ireporter/acme.gate.conf && systemctl reload nginx", None, "acme"),
+    ],
+    ids=["mode", "grant", "closure"],
+)
+def test_what_was_altered_is_noticed(migrated: Lab, host: str, alter: str, restore: str | None, named: str) -> None:
+    mode = migrated.on("dedicated01", "stat -c %a /srv/ireporter/acme/output").strip()
+    migrated.on(host, alter)
+    played = migrated.play("shared_to_dedicated")
+    noticed = played.returncode != 0 or played.recap("acme")["changed"] > 0
+    migrated.on("dedicated01", f"chmod {mode} /srv/ireporter/acme/output")
+    if restore:
+        migrated.on(host, restore)
+    assert noticed, played.output[-3000:]
+    assert named in played.output
+    assert not migrated.serves("shared01")
+
+
+def _changed_tasks(played: Played) -> tuple[Played, list[str]]:
+    """Names of the tasks that say ``changed``, in order, without the path of the role."""
+    names, current = [], ""
+    for line in played.output.splitlines():
+        if match := re.match(r"TASK \[(?:[\w.]+ : )?(.*)\] \*", line):
+            current = match.group(1)
+        elif line.startswith("changed: ") and (not names or names[-1] != current):
+            names.append(current)
+    return played, names
+
+
+def test_records_are_json_and_mirrored(migrated: Lab) -> None:
+    for host in ("shared01", "dedicated01"):
+        listing = migrated.on(host, "cat /var/lib/ireporter-migration/acme/*/events.jsonl 2>/dev/null || true")
+        for line in listing.splitlines():
+            json.loads(line)
