@@ -46,7 +46,7 @@ def run(
     :raises MigrationError: the program is missing, did not end in time, or (with ``check``) exited non-zero.
     """
     try:
-        process = subprocess.run(  # noqa: S603
+        process = subprocess.run(
             list(argv),
             input=input_text.encode() if input_text is not None else None,
             capture_output=True,

@@ -1,0 +1,177 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``script/lab``: brings the lab up, takes it down, tells how it is, opens a shell, puts its data back."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from lab import configuration, hosts, images, inventory, networks, podman, services, tenants
+from lab.checkout import PREFIX, STATE, LabError
+
+
+def main() -> int:
+    """Parse the command line, do it."""
+    arguments = _parser().parse_args()
+    try:
+        return int(arguments.run(arguments))
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Bring everything up."""
+    with _alone():
+        _bring_up(_size(arguments), from_picture=False)
+    return 0
+
+
+def reset(arguments: argparse.Namespace) -> int:
+    """Put shared01, dedicated01, the zone and the mailboxes back to how they were made."""
+    with _alone():
+        for name in ("shared01", "dedicated01"):
+            hosts.remove(hosts.host(name))
+        _bring_up(_size(arguments), from_picture=True)
+        services.restore_zone()
+        services.empty_mailboxes()
+    return 0
+
+
+def _size(arguments: argparse.Namespace) -> tenants.Size | None:
+    if arguments.gigabytes is None and arguments.files is None:
+        return None
+    default = tenants.Size()
+    return tenants.Size(arguments.gigabytes or default.gigabytes, arguments.files or default.files)
+
+
+def _bring_up(wanted: tenants.Size | None, *, from_picture: bool) -> None:
+    began = time.monotonic()
+    made = images.ensure()
+    nets = networks.ensure()
+    networks.apply_firewall(nets)
+    inventory.write_known_hosts(nets)
+    images.seed_archives(f"{PREFIX}-archives")
+    package = tenants.build_package()
+    more = {"shared01": tenants.files(package)}
+    configurations = {host: configuration.configuration(host, nets, more.get(host.name)) for host in hosts.HOSTS}
+    shared = hosts.host("shared01")
+    missing = tenants.what_is_missing(made[shared.image], wanted)
+    if from_picture and missing is None:
+        missing = "restored"
+    _say(f"shared01's data has to be {missing}" if missing else "images, networks, firewall", began)
+
+    def ensure(host: hosts.Host) -> str:
+        if host == shared and missing:
+            hosts.remove(shared)
+            if missing == "restored":
+                tenants.restore()
+            else:
+                tenants.discard()
+        done = hosts.ensure(host, made[host.image], nets, configurations[host])
+        if host == shared and missing == "generated":
+            tenants.generate(shared, made[shared.image], wanted or tenants.Size())
+        return done
+
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(ensure, hosts.HOSTS))
+    networks.reloaded_where_lost(nets, {host.network: host.container for host in hosts.HOSTS})
+    inventory.write(nets, package)
+    _say(", ".join(f"{host.name} {what}" for host, what in zip(hosts.HOSTS, done, strict=True)), began)
+
+
+def down(arguments: argparse.Namespace) -> int:
+    """Remove everything."""
+    with _alone():
+        for host in hosts.HOSTS:
+            hosts.remove(host)
+        networks.remove()
+        for volume in podman.podman("volume", "ls", "--quiet", "--filter", f"name={PREFIX}-").split():
+            podman.podman("volume", "rm", "--force", volume)
+        inventory.remove()
+        if arguments.images:
+            images.remove()
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    """One line per host; exit 1 unless all are up."""
+    lines = [(host, hosts.answers(host)) for host in hosts.HOSTS]
+    for host, well in lines:
+        print(f"{host.name:<12} {hosts.address_of(host) or '-':<16} {'up' if well else 'down'}")
+    print(tenants.described())
+    return 0 if all(well for _, well in lines) else 1
+
+
+def mails(arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    """Every mail mail01 holds, as JSON, oldest first."""
+    print(json.dumps(services.mails(), ensure_ascii=False, indent=1))
+    return 0
+
+
+def shell(arguments: argparse.Namespace) -> int:
+    """Become a root shell on a host."""
+    host = hosts.host(arguments.host)
+    if not hosts.running(host):
+        raise LabError(f"{host.name} is not running. Run script/lab up.")
+    terminal = ["--tty"] if sys.stdin.isatty() else []
+    os.execvpe(
+        "podman",
+        ["podman", "exec", "--interactive", *terminal, host.container, *(arguments.command or ["bash", "-l"])],
+        podman.environment(),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="script/lab", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="up|down|status|shell|reset|mails")
+    size = argparse.ArgumentParser(add_help=False)
+    size.add_argument(
+        "--gigabytes", type=float, help="size of acme's database; as it is where not given (at first 0.05)"
+    )
+    size.add_argument("--files", type=int, help="number of acme's files; as it is where not given (at first 2000)")
+    command = commands.add_parser(
+        "up", parents=[size], help="make, mend or start whatever is missing; from any state; twice changes nothing"
+    )
+    command.set_defaults(run=up)
+    command = commands.add_parser(
+        "reset", parents=[size], help="shared01's tenants, dedicated01, zone and mailboxes as new, in seconds"
+    )
+    command.set_defaults(run=reset)
+    command = commands.add_parser("status", help="one line per host; exit 1 unless all are up")
+    command.set_defaults(run=status)
+    command = commands.add_parser("mails", help="the mails mail01 holds, as JSON")
+    command.set_defaults(run=mails)
+    command = commands.add_parser("down", help="remove containers, networks, volumes and firewall rules")
+    command.add_argument("--images", action="store_true", help="also the images and the package cache")
+    command.set_defaults(run=down)
+    command = commands.add_parser("shell", help="a root shell on a host")
+    command.add_argument("host")
+    command.add_argument("command", nargs="*", help="a command instead of a shell")
+    command.set_defaults(run=shell)
+    return parser
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One change of the lab at a time."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _say(what: str, began: float) -> None:
+    print(f"lab: {time.monotonic() - began:5.1f} s  {what}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hosts: containers with systemd that Ansible reaches by SSH, made, mended or made anew until each of them answers."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import tarfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.checkout import PREFIX, STATE, LabError
+from lab.credentials import ssh_key
+from lab.networks import Networks
+from lab.podman import attempt, inspect, podman
+
+_CONFIGURED = "/etc/lab-configured"
+# Beyond podman's own: bind mounts, firewall, looking into other users' processes, nice values. Every real server's root has them.
+_CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_NICE", "AUDIT_WRITE", "MKNOD")
+_BOOT_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host of the lab."""
+
+    name: str
+    network: str
+    number: int
+    """Which address of its network."""
+    image: str
+    """``base`` or ``server``."""
+    volumes: tuple[str, ...] = ()
+    """``volume:folder``, volumes named without the lab's prefix."""
+
+    @property
+    def container(self) -> str:
+        """Its name in podman."""
+        return f"{PREFIX}-{self.name}"
+
+
+HOSTS = (
+    Host(
+        *("shared01", "shared", 10, "server"),
+        ("postgresql:/var/lib/postgresql", "postgresql-settings:/etc/postgresql", "trees:/srv/ireporter"),
+    ),
+    Host("dedicated01", "dedicated", 10, "base", ("archives:/var/cache/apt/archives",)),
+    Host("ns1", "services", 11, "server"),
+    Host("ns2", "services", 12, "server"),
+    Host("mail01", "services", 13, "server"),
+)
+
+
+def host(name: str) -> Host:
+    """Look a host up.
+
+    :raises LabError: there is none of that name.
+    """
+    for known in HOSTS:
+        if known.name == name:
+            return known
+    raise LabError(f"The lab has no host {name}. It has {', '.join(known.name for known in HOSTS)}.")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What makes a host of an image: files by absolute path with their mode, then a script run as root."""
+
+    files: dict[str, tuple[bytes, int]]
+    script: str
+    services: tuple[str, ...] = field(default=())
+    """Units that must be active for the host to count as well."""
+
+    def digest(self) -> str:
+        """Changes with anything of it."""
+        parts = [repr((path, *self.files[path])) for path in sorted(self.files)]
+        return hashlib.sha256("\n".join([*parts, self.script]).encode()).hexdigest()[:16]
+
+    def archive(self) -> bytes:
+        """The files as a tar owned by root."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for path, (content, mode) in sorted(self.files.items()):
+                member = tarfile.TarInfo(path.lstrip("/"))
+                member.size, member.mode, member.mtime = len(content), mode, int(time.time())
+                archive.addfile(member, io.BytesIO(content))
+        return buffer.getvalue()
+
+
+def ensure(wanted: Host, image: str, networks: Networks, configuration: Configuration) -> str:
+    """Bring one host up, from whatever state it is in.
+
+    :return: what was done: ``well``, ``started`` or ``made``.
+    """
+    address = str(networks.address(wanted.network, wanted.number))
+    recipe = hashlib.sha256(
+        repr((image, address, networks, wanted, _CAPABILITIES, configuration.digest())).encode()
+    ).hexdigest()[:16]
+    known = inspect("container", wanted.container)
+    if known and known["Config"]["Labels"].get("lab.recipe") == recipe:
+        if _alive(known) and _well(wanted, address, recipe, configuration):
+            return "well"
+        # Podman may still list as running what was ended behind its back.
+        attempt("stop", "--time", "3", wanted.container, timeout_seconds=60)
+        started = attempt("start", wanted.container, timeout_seconds=120).returncode == 0
+        configured = attempt("exec", wanted.container, "grep", "-qx", recipe, _CONFIGURED).returncode == 0
+        if started and configured and _wait_until_well(wanted, address, recipe, configuration):
+            return "started"
+    remove(wanted)
+    _make(wanted, image, networks, address, recipe)
+    _configure(wanted, configuration, recipe)
+    if not _wait_until_well(wanted, address, recipe, configuration):
+        raise LabError(f"{wanted.name} does not come up. Look with: script/lab shell {wanted.name}; journalctl -b")
+    return "made"
+
+
+def remove(wanted: Host) -> None:
+    """Take a host away; what its disk held is lost. Connections to it end at once rather than by a time-out."""
+    if inspect("container", wanted.container) is None:
+        return
+    attempt("exec", wanted.container, "sh", "-c", "systemctl stop ssh.socket ssh; pkill -x sshd", timeout_seconds=20)
+    podman("rm", "--force", "--time", "0", wanted.container)
+
+
+def running(wanted: Host) -> bool:
+    """Whether its first process lives."""
+    known = inspect("container", wanted.container)
+    return known is not None and _alive(known)
+
+
+def address_of(wanted: Host) -> str | None:
+    """The address its container was given; ``None`` if there is no container."""
+    known = inspect("container", wanted.container)
+    if known is None:
+        return None
+    attached = known["NetworkSettings"]["Networks"].get(f"{PREFIX}-{wanted.network}", {})
+    return attached.get("IPAddress") or None
+
+
+def answers(wanted: Host) -> bool:
+    """Whether it takes Ansible's connection now."""
+    address = address_of(wanted)
+    return address is not None and running(wanted) and _ask(address, "true")
+
+
+def execute(wanted: Host, *command: str, stdin: bytes | None = None, timeout_seconds: float = 600) -> str:
+    """Run a command as root on a host, by podman (Ansible comes by SSH; the lab itself does not depend on it).
+
+    :raises LabError: it failed.
+    """
+    return podman("exec", "--interactive", wanted.container, *command, stdin=stdin, timeout_seconds=timeout_seconds)
+
+
+def ssh_command(address: str, *, user: str = "ansible") -> list[str]:
+    """How the control node calls a host."""
+    return [
+        "ssh",
+        *("-i", str(ssh_key("ansible")), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=2"),
+        *("-o", f"UserKnownHostsFile={STATE / 'ssh' / 'known_hosts'}", "-o", "StrictHostKeyChecking=yes"),
+        f"{user}@{address}",
+    ]
+
+
+def _make(wanted: Host, image: str, networks: Networks, address: str, recipe: str) -> None:
+    names = [f"--add-host={other.name}:{networks.address(other.network, other.number)}" for other in HOSTS]
+    podman(
+        *("run", "--detach", "--systemd=always", "--name", wanted.container, "--hostname", wanted.name),
+        *("--label", f"lab.recipe={recipe}", "--label", f"lab={PREFIX}", "--pids-limit", "-1", "--shm-size", "512m"),
+        *("--network", f"{PREFIX}-{wanted.network}", "--ip", address, *names),
+        *(f"--cap-add={capability}" for capability in _CAPABILITIES),
+        *(f"--volume={PREFIX}-{volume}" for volume in wanted.volumes),
+        image,
+    )
+
+
+def _configure(wanted: Host, configuration: Configuration, recipe: str) -> None:
+    deadline = time.monotonic() + _BOOT_SECONDS
+    while True:  # "degraded" will do: sshd has no host key yet
+        state = attempt("exec", wanted.container, "systemctl", "is-system-running", timeout_seconds=30).stdout.strip()
+        if state in (b"running", b"degraded"):
+            break
+        if time.monotonic() > deadline:
+            raise LabError(
+                f"systemd of {wanted.name} did not boot in {_BOOT_SECONDS:.0f} s; it says {state.decode()!r}."
+            )
+        time.sleep(0.2)
+    execute(wanted, "tar", "--extract", "--preserve-permissions", "--directory=/", stdin=configuration.archive())
+    script = f"set -euo pipefail\n{configuration.script}\necho {recipe} > {_CONFIGURED}\n"
+    execute(wanted, "bash", "-s", stdin=script.encode())
+
+
+def _alive(known: dict[str, Any]) -> bool:
+    pid = int(known["State"].get("Pid") or 0)
+    return bool(known["State"].get("Running")) and pid > 0 and Path(f"/proc/{pid}").exists()
+
+
+def _well(wanted: Host, address: str, recipe: str, configuration: Configuration) -> bool:
+    """Asked the way Ansible will ask: by SSH."""
+    question = f"test $(cat {_CONFIGURED}) = {recipe}"
+    if configuration.services:
+        question += f" && systemctl is-active --quiet {' '.join(configuration.services)}"
+    return _ask(address, question)
+
+
+def _ask(address: str, question: str) -> bool:
+    try:
+        return (
+            subprocess.run(
+                [*ssh_command(address), question],
+                capture_output=True,
+                timeout=15,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            ).returncode
+            == 0
+        )
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _wait_until_well(wanted: Host, address: str, recipe: str, configuration: Configuration) -> bool:
+    deadline = time.monotonic() + _BOOT_SECONDS
+    while time.monotonic() < deadline:
+        if not running(wanted):
+            return False
+        if _well(wanted, address, recipe, configuration):
+            return True
+        time.sleep(0.3)
+    return False

@@ -1,0 +1,312 @@
+#!/usr/bin/python
+# Copyright (c) 2026, i-Reporter migration maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: ireporter_plan
+short_description: Judge whether an i-Reporter migration may begin, and estimate how long it takes
+description:
+  - Holds measured facts, contract, contact, window and calendar against the rules of an i-Reporter server migration.
+  - Every gate is judged, so that all failures are seen at once. A value that nobody could measure is a failed gate.
+  - A failed gate does not fail the module. Assert that RV(refusals) is empty.
+  - The module is a pure function of its options. It reads no server, no file and no network.
+author:
+  - i-Reporter migration maintainers (@ireporter-migration)
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+    support: full
+    details: It changes nothing.
+  diff_mode:
+    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
+    support: none
+  idempotent:
+    description:
+      - When run twice in a row outside check mode, with the same arguments, the second invocation indicates no
+        change.
+    support: full
+options:
+  kind:
+    description: The kind of migration.
+    type: str
+    choices: [shared_to_dedicated]
+    default: shared_to_dedicated
+  phase:
+    description:
+      - V(check) judges before the cut-over, when the window may lie ahead.
+      - V(gate) judges at the moment the cut-over is to begin, which must be inside the window.
+    type: str
+    choices: [check, gate]
+    default: check
+  tenant:
+    description: The tenant's name, returned as it was given.
+    type: str
+    default: ""
+  public_name:
+    description: The name under which users will reach the target. The certificate must be for it.
+    type: str
+    required: true
+  facts:
+    description:
+      - What was measured. Whatever is missing fails its gate.
+      - C(source) and C(target) are whole results of M(ireporter_tenant_info).
+      - C(target_ours) says whether what is on the target belongs to this migration.
+      - C(reachable) is a list of C(from), C(to), C(what), C(reachable) and C(detail), one per connection that was
+        tried.
+      - C(clock) is a list of C(host), C(epoch) (the server's own time), C(asked_at) and C(answered_at) (the control
+        node's time).
+      - C(certificate) has C(subject_alt_name), C(not_before) and C(not_after) as
+        M(community.crypto.x509_certificate_info)
+        returns them, and the boolean C(chain_verified).
+      - C(dns) is a result of M(ireporter_dns_info) with its probe of the right to update.
+      - C(mail) is a list of results of M(ireporter_mail) in check mode.
+    type: dict
+    default: {}
+  contract:
+    description:
+      - The contract as far as it matters here. C(submitted) is the day on which the plan change reached the vendor,
+        Japan time (R12).
+      - A key that speaks of a price is refused (R02), as is one that chooses data (R13).
+    type: dict
+    default: {}
+  contact:
+    description:
+      - C(name), C(company), C(email), C(phone) and C(extension) of the point of contact; the extension may be
+        V(none) (R05).
+    type: dict
+  partner:
+    description: C(company), C(name) and C(email) of the partner or distributor, or the word V(none) (R21).
+    type: raw
+  sales_representative:
+    description: C(name) and C(email) or C(phone) of the local sales representative (R23).
+    type: dict
+  window:
+    description: C(start) and C(end) of the agreed downtime as C(YYYY-MM-DD HH:MM), Japan time (R10).
+    type: dict
+  calendar:
+    description:
+      - C(maintenance) is the list of the vendor's announced maintenance dates, each with C(start), C(end) and
+        C(what), Japan time (R11).
+        No dates are written as an empty list; a missing list is unknown.
+    type: dict
+    default: {}
+  provision:
+    description:
+      - What provisioning will install where the target has nothing yet, C(postgresql_version) (major), C(locale) and
+        C(application_version).
+    type: dict
+    default: {}
+  tenants:
+    description: The tenant dictionaries of source and target, in this order. They may not choose data (R13).
+    type: list
+    elements: dict
+    default: []
+  variables:
+    description:
+      - C(names) are the variables of the tenant that begin with one of the project's prefixes, C(known) those the
+        project knows.
+      - Unknown names fail a gate that says the nearest known one.
+    type: dict
+    default: {}
+  settings:
+    description:
+      - Limits and throughputs, see C(docs/rules.md). Their names are C(accounts_threshold), C(clock_skew_seconds),
+        C(ntp_required),
+        C(certificate_margin_days), C(disk_margin_percent), C(backup_factor), C(database_bytes_per_second),
+        C(file_bytes_per_second),
+        C(files_per_second), C(verification_bytes_per_second), C(fixed_seconds) and C(estimate_factor).
+    type: dict
+    default: {}
+  remaining:
+    description: Names of the parts of the freeze that are still to be done. Left out, all of them are.
+    type: list
+    elements: str
+  now:
+    description: The instant to judge at, ISO 8601 with offset. Left out, it is this machine's clock.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Check | judge everything that was measured
+  ireporter_plan:
+    public_name: acme.ireporter.example
+    facts:
+      source: "{{ source_facts }}"
+      target: "{{ target_facts }}"
+      reachable: "{{ ways }}"
+      clock: "{{ clocks }}"
+      certificate: "{{ certificate }}"
+      dns: "{{ ireporter_dns_rights }}"
+      mail: "{{ ireporter_notification_rights }}"
+    contract: {submitted: "2026-11-20"}
+    contact: {name: 山田 太郎, company: Acme, email: taro@acme.example, phone: "+81-3-1234-5678", extension: none}
+    partner: none
+    sales_representative: {name: 佐藤 花子, email: hanako@vendor.example}
+    window: {start: "2026-11-28 22:00", end: "2026-11-29 02:00"}
+    calendar: {maintenance: []}
+  delegate_to: localhost
+  register: plan
+
+- name: Check | refuse when a gate failed
+  ansible.builtin.assert:
+    that: plan.refusals | length == 0
+    fail_msg: "{{ plan.refusals | join('\n') }}"
+"""
+
+RETURN = r"""
+tenant:
+  description: The tenant's name.
+  returned: success
+  type: str
+gates:
+  description: Every gate that was judged.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: Name of the gate.
+      type: str
+      sample: R01-accounts
+    rule:
+      description: The rule it enforces, empty for a check of our own.
+      type: str
+      sample: R01
+    severity:
+      description: V(refuse) stops the migration, V(warn) does not, V(info) refuses nothing by its nature.
+      type: str
+    passed:
+      description: Whether the condition holds. Unknown is V(false).
+      type: bool
+    measured:
+      description: What was measured; null when it is unknown.
+      type: raw
+      sample: 99
+    limit:
+      description: What it was held against.
+      type: raw
+      sample: 100
+    action:
+      description: What to do, empty when passed.
+      type: str
+    message:
+      description: One sentence for a person.
+      type: str
+refusals:
+  description: The messages of the failed gates that stop the migration.
+  returned: success
+  type: list
+  elements: str
+warnings_found:
+  description: The messages of the failed gates that do not stop it.
+  returned: success
+  type: list
+  elements: str
+passed:
+  description: Whether nothing refuses.
+  returned: success
+  type: bool
+estimate:
+  description:
+    - C(parts) (C(name), C(phase), C(quantity), C(unit), C(per_second), C(seconds)), C(prepare_seconds),
+      C(freeze_seconds) and
+      C(remaining_seconds), the latter three null when sizes are unknown.
+  returned: success
+  type: dict
+invoice_month:
+  description: The month from which on the new plan is invoiced (R12), empty when unknown.
+  returned: success
+  type: str
+  sample: 2026-12
+window:
+  description:
+    - C(start) and C(end) (ISO 8601), C(seconds), C(seconds_until_start) and C(seconds_left), empty when there is
+      none.
+  returned: success
+  type: dict
+"""
+
+from datetime import UTC, datetime
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.ireporter.errors import MigrationError
+from ansible.module_utils.ireporter.plan_facts import Facts
+from ansible.module_utils.ireporter.plan_settings import PlanSettings
+from ansible.module_utils.ireporter.plan_shared_to_dedicated import PlanInput, plan
+
+
+def read_now(text: str | None) -> datetime:
+    """The instant to judge at.
+
+    :raises MigrationError: ``text`` is no ISO 8601 instant with offset.
+    """
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        now = datetime.fromisoformat(text)
+    except ValueError:
+        now = None
+    if now is None or now.tzinfo is None:
+        raise MigrationError(
+            f"now is {text!r}, which is no instant",
+            check="plan-now",
+            action="Write it like 2026-11-28T13:00:00+00:00",
+        )
+    return now
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "kind": {"type": "str", "choices": ["shared_to_dedicated"], "default": "shared_to_dedicated"},
+            "phase": {"type": "str", "choices": ["check", "gate"], "default": "check"},
+            "tenant": {"type": "str", "default": ""},
+            "public_name": {"type": "str", "required": True},
+            "facts": {"type": "dict", "default": {}},
+            "contract": {"type": "dict", "default": {}},
+            "contact": {"type": "dict"},
+            "partner": {"type": "raw"},
+            "sales_representative": {"type": "dict"},
+            "window": {"type": "dict"},
+            "calendar": {"type": "dict", "default": {}},
+            "provision": {"type": "dict", "default": {}},
+            "tenants": {"type": "list", "elements": "dict", "default": []},
+            "variables": {"type": "dict", "default": {}},
+            "settings": {"type": "dict", "default": {}},
+            "remaining": {"type": "list", "elements": "str"},
+            "now": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    try:
+        result = plan(
+            PlanInput(
+                now=read_now(options["now"]),
+                begins_now=options["phase"] == "gate",
+                public_name=options["public_name"],
+                facts=Facts(options["facts"]),
+                settings=PlanSettings.read(options["settings"]),
+                contract=options["contract"],
+                contact=options["contact"],
+                partner=options["partner"],
+                sales_representative=options["sales_representative"],
+                window=options["window"],
+                maintenance=options["calendar"].get("maintenance"),
+                provision=options["provision"],
+                tenants=options["tenants"],
+                variable_names=options["variables"].get("names") or [],
+                known_variables=options["variables"].get("known") or [],
+                remaining=options["remaining"],
+            )
+        )
+    except MigrationError as error:
+        module.fail_json(msg=str(error), **error.as_result())
+    module.exit_json(changed=False, tenant=options["tenant"], **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""``ireporter-migration``: what units and people call on a server."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+from . import freeze as freezing
+from .clock import SystemClock
+from .errors import MigrationError
+from .freeze_record import Records
+from .run_record import RunRecords
+from .tenant_model import STATE_DIRECTORY, parse, tenant_name
+from .tenant_server import Server, this_server
+from .tenant_state import observe
+
+# Commands that belong to other parts of the core: module, function, help. Loaded only when called.
+_ELSEWHERE: Final = {
+    "manifest": ("file_manifest", "main", "write the manifest of file trees to standard output"),
+    "open-channel": ("channel", "open_main", "make this server's end of a migration's channel (JSON in, JSON out)"),
+    "close-channel": ("channel", "close_main", "remove what a migration's channel left on this server"),
+    "channel-leftovers": ("channel", "leftovers_main", "list what channels have left on this server"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 on success, 1 with one sentence on standard error otherwise."""
+    parser = argparse.ArgumentParser(
+        prog="ireporter-migration", description="Moves i-Reporter tenants between servers."
+    )
+    parser.add_argument("--state-directory", type=Path, default=STATE_DIRECTORY, help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(dest="command", required=True)
+    work = commands.add_parser("work", help="do one piece of long work (called by its systemd unit)")
+    work.add_argument("work")
+    work.add_argument("directory", type=Path)
+    thaw = commands.add_parser("thaw", help="reopen a frozen tenant on this server")
+    thaw.add_argument("tenant")
+    thaw.add_argument(
+        "--by-lease", action="store_true", help="only when its lease has ended (called by its systemd unit)"
+    )
+    thaw.add_argument(
+        "--disarmed", action="store_true", help="even when it was frozen for good: the target must not be open"
+    )
+    status = commands.add_parser("freeze-status", help="say what a frozen or closed tenant is on this server, as JSON")
+    status.add_argument("tenant")
+    hold = commands.add_parser(
+        "hold", help="mount the file trees of a tenant frozen for good read-only again (called at boot)"
+    )
+    hold.add_argument("tenant")
+    runs = commands.add_parser("runs", help="list the migrations of a tenant recorded on this server, as JSON")
+    runs.add_argument("tenant")
+    for name, (_module, _function, help_text) in _ELSEWHERE.items():
+        # Their arguments are read by the part that does the work.
+        commands.add_parser(name, help=help_text, add_help=False)
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command not in _ELSEWHERE:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return _run(options, rest)
+    except MigrationError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    state: Path = options.state_directory
+    if options.command == "work":
+        from . import work  # noqa: PLC0415 - loads every kind of long work
+
+        return work.do(options.work, options.directory, SystemClock(), work.table())
+    if options.command in _ELSEWHERE:
+        module, function, _help = _ELSEWHERE[options.command]
+        return int(getattr(importlib.import_module(f".{module}", __package__), function)(rest))
+    if options.command == "runs":
+        _print(RunRecords(state, options.tenant, SystemClock()).list())
+        return 0
+    server = _remembered(state, options.tenant)
+    if server is None:
+        if options.command == "freeze-status":
+            _print({"tenant": options.tenant, "frozen_or_closed": False})
+        else:
+            print(f"Tenant {options.tenant} is neither frozen nor closed on this server: nothing to do")
+        return 0
+    if options.command == "thaw":
+        outcome = freezing.thaw(server, by_lease=options.by_lease, even_disarmed=options.disarmed)
+        print(f"Tenant {options.tenant}: {', '.join(outcome.undone) or f'nothing to undo ({outcome.state_before})'}")
+    elif options.command == "hold":
+        freezing.hold(server)
+    else:
+        seen = observe(server)
+        _print(
+            {
+                "tenant": options.tenant,
+                "frozen_or_closed": True,
+                "state": seen.state,
+                "disagreements": seen.disagreements,
+                "lease": seen.lease_as_dict(),
+                "run_id": seen.record.run_id if seen.record else None,
+                "frozen_at": seen.record.frozen_at if seen.record else None,
+            }
+        )
+    return 0
+
+
+def _remembered(state: Path, name: str) -> Server | None:
+    """The tenant as freeze.json on this server remembers it, or ``None``."""
+    record = Records(state, tenant_name(name), SystemClock()).read()
+    return None if record is None else this_server(parse(record.tenant), state_directory=state)
+
+
+def _print(content: object) -> None:
+    print(json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

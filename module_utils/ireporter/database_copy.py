@@ -1,0 +1,342 @@
+"""Copies one PostgreSQL database, whole and exact: roles, schema, rows, large objects, sequences, properties."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from . import database_check, database_schema
+from .database_catalog import Table, read_sequences, read_tables
+from .database_connection import (
+    Address,
+    Connection,
+    exported_snapshot,
+    identifier,
+    literal,
+    one_line,
+    query,
+    require_superuser,
+    value,
+)
+from .database_large_objects import copy_large_objects
+from .database_roles import Role, apply_roles, read_roles, refuse_clashes
+from .database_target import COPY, FOREIGN, Properties, Target, read_properties
+from .database_transfer import Transfer, cut
+from .errors import MigrationError
+
+Progress = Callable[[dict[str, object]], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to copy, read from a specification (``spec``) that may come from a JSON file.
+
+    :param connection_limit: of the source before it was frozen; ``None``: as it is now.
+    """
+
+    source: Address
+    target: Address
+    replace: bool
+    keep_role_passwords: tuple[str, ...]
+    connection_limit: int | None
+    jobs: int
+    check_mode: bool
+
+    @classmethod
+    def parse(cls, spec: dict[str, object]) -> Request:
+        """:raises MigrationError: a connection string is not usable."""
+        limit = spec.get("connection_limit")
+        passwords = spec.get("keep_role_passwords") or ()
+        assert isinstance(passwords, (list, tuple))  # noqa: S101 - the module's argument specification says so
+        return cls(
+            source=Address.parse(str(spec["source"]), "source"),
+            target=Address.parse(str(spec["target"]), "target"),
+            replace=bool(spec.get("replace", False)),
+            keep_role_passwords=tuple(str(name) for name in passwords),
+            connection_limit=None if limit is None else int(str(limit)),
+            jobs=max(1, int(str(spec.get("jobs", 2)))),
+            check_mode=bool(spec.get("check_mode", False)),
+        )
+
+
+def run(spec: dict[str, object], progress: Progress) -> dict[str, object]:
+    """Make the target database a copy of the source database.
+
+    :param spec: ``source``, ``target`` (libpq strings), ``replace``, ``keep_role_passwords``, ``connection_limit``, ``jobs``,
+        ``check_mode``.
+    :param progress: gets ``{phase, bytes, total_bytes, rows, seconds}`` as the work goes on.
+    :returns: ``changed``, ``bytes``, ``rows``, ``tables``, ``sequences``, ``large_objects``, ``seconds``, ``parts``,
+        ``roles_created``, ``roles_changed``, ``notes``, ``target_before``.
+    :raises MigrationError: it cannot be copied, and nothing was touched; or copying failed, and the target is marked incomplete.
+    """
+    request = Request.parse(spec)
+    with ExitStack() as stack:
+        source = stack.enter_context(request.source.connect())
+        require_superuser(source, "source")
+        properties = read_properties(source)
+        target = Target(request.target)
+        stack.callback(target.close)
+        require_superuser(target.connection, "target")
+        _refuse_itself(properties, target)
+        target.lock()
+        database_check.check_versions(source, target.connection)
+        database_check.check_source(source)
+        before = target.state(properties)
+        if before == FOREIGN:
+            raise MigrationError(
+                f"The target database {target.name} holds data that is not a copy of {properties.name} made by this project",
+                check="target-empty",
+                action="Name another target database, or move that one away; it is never touched",
+            )
+        if before == COPY:
+            figures = _compare(request, progress)
+            if figures is not None:
+                return {"changed": False, "target_before": before, **figures}
+            if not request.replace:
+                raise MigrationError(
+                    f"The target database {target.name} is a complete copy of {properties.name}, and differs from it now",
+                    check="target-differs",
+                    action="Verify to see what differs; give replace: true to copy anew where the target is not in use",
+                )
+        roles = read_roles(source)
+        refuse_clashes(roles, read_roles(target.connection, [role.name for role in roles], target.name))
+        updates = database_check.check_extensions(source, target.connection)
+        database_check.check_libraries(source, target.connection)
+        database_check.check_locales(source, target.connection, properties)
+        notes = _notes(source, properties)
+        if request.check_mode:
+            return {"changed": True, "target_before": before, "notes": notes, **_figures(read_tables(source))}
+        return {
+            "changed": True,
+            "target_before": before,
+            "notes": notes,
+            **_copy(
+                request,
+                source=source,
+                target=target,
+                properties=properties,
+                roles=roles,
+                updates=updates,
+                progress=progress,
+            ),
+        }
+
+
+def _refuse_itself(properties: Properties, target: Target) -> None:
+    rows = query(
+        target.connection,
+        "SELECT (SELECT system_identifier::text FROM pg_control_system()) || '/' || oid FROM pg_database WHERE datname = %s",
+        (target.name,),
+    )
+    if rows and rows[0][0] == properties.identity:
+        raise MigrationError(
+            f"Source and target are the same database, {properties.name}",
+            check="connection-string",
+            action="Name another target",
+        )
+
+
+def _compare(request: Request, progress: Progress) -> dict[str, object] | None:
+    """Figures where the complete copy is equal, else ``None``."""
+    from . import verification  # noqa: PLC0415 - it is only needed here, and the modules ship separately
+
+    result = verification.run(
+        {
+            "source": request.source.conninfo,
+            "target": request.target.conninfo,
+            "scope": "all",
+            "connection_limit": request.connection_limit,
+            "jobs": request.jobs,
+        },
+        progress,
+    )
+    if result["differences"]:
+        return None
+    return {
+        "rows": result["rows_verified"],
+        "tables": result["tables_verified"],
+        "sequences": result["sequences_verified"],
+        "large_objects": result["large_objects_verified"],
+        "bytes": 0,
+        "seconds": result["seconds"],
+        "parts": {},
+        "roles_created": [],
+        "roles_changed": [],
+        "notes": [],
+    }
+
+
+def _figures(tables: list[Table]) -> dict[str, object]:
+    return {
+        "bytes": sum(table.total_bytes for table in tables),
+        "rows": 0,
+        "tables": len(tables),
+        "sequences": 0,
+        "large_objects": 0,
+        "seconds": 0.0,
+        "parts": {},
+        "roles_created": [],
+        "roles_changed": [],
+    }
+
+
+def _notes(source: Connection, properties: Properties) -> list[str]:
+    """Sentences about what is left behind on purpose."""
+    notes = []
+    spaces = query(
+        source,
+        "SELECT DISTINCT spcname FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace"
+        " WHERE c.oid >= 16384 ORDER BY 1",
+    )
+    names = [str(row[0]) for row in spaces]
+    if properties.tablespace != "pg_default":
+        names.append(properties.tablespace)
+    if names:
+        notes.append(
+            f"Tablespaces are ignored ({', '.join(names)}): everything lies in the target's default tablespace."
+        )
+    invalid = query(
+        source,
+        "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid AND indexrelid >= 16384 ORDER BY 1",
+    )
+    if invalid:
+        notes.append(f"Invalid indexes are not copied: {', '.join(str(row[0]) for row in invalid)}.")
+    return notes
+
+
+class _Stages:
+    """Seconds of each stage, and progress."""
+
+    def __init__(self, report: Progress, total_bytes: int) -> None:
+        self._report = report
+        self._total = total_bytes
+        self._bytes = 0
+        self._rows = 0
+        self._started = time.monotonic()
+        self.seconds: dict[str, float] = {}
+        self._name = ""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self._name = name
+        started = time.monotonic()
+        self.passed(0, 0)
+        yield
+        self.seconds[name] = round(time.monotonic() - started, 3)
+
+    def passed(self, size: int, rows: int) -> None:
+        self._bytes += size
+        self._rows += rows
+        self._report(
+            {
+                "phase": self._name,
+                "bytes": self._bytes,
+                "total_bytes": self._total,
+                "rows": self._rows,
+                "seconds": round(time.monotonic() - self._started, 1),
+            }
+        )
+
+    @property
+    def elapsed(self) -> float:
+        return round(time.monotonic() - self._started, 3)
+
+
+def _copy(
+    request: Request,
+    *,
+    source: Connection,
+    target: Target,
+    properties: Properties,
+    roles: list[Role],
+    updates: dict[str, str],
+    progress: Progress,
+) -> dict[str, object]:
+    versions = (source.info.server_version, target.connection.info.server_version)
+    with ExitStack() as stack:
+        snapshot = stack.enter_context(exported_snapshot(source))
+        tables = read_tables(source)
+        stages = _Stages(progress, sum(table.total_bytes for table in tables))
+        with stages.stage("schema"):
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ireporter-migration-")))
+            archive = directory / "schema"
+            database_schema.dump(request.source, versions, snapshot, archive)
+            created, changed = apply_roles(
+                target.connection, roles, database=target.name, keep_passwords=request.keep_role_passwords
+            )
+            target.create(properties)
+            inside = stack.enter_context(request.target.connect(options="-c synchronous_commit=off"))
+            _drop_what_the_source_has_not(source, inside)
+            database_schema.restore(request.target, versions, archive, "pre-data")
+            for name, version in updates.items():
+                inside.execute(f"ALTER EXTENSION {identifier(name)} UPDATE TO {literal(version)}".encode())
+            _empty_configuration_tables(inside, tables)
+        with stages.stage("data"):
+            rows = Transfer(
+                request.source,
+                request.target,
+                snapshot=snapshot,
+                encoding=properties.encoding,
+                versions=versions,
+                progress=stages.passed,
+            ).run(cut(tables, ranges=versions[0] >= 140000, jobs=request.jobs), request.jobs)
+        with stages.stage("large_objects"), _refusal("The large objects"):
+            large_objects = copy_large_objects(source, inside, lambda size: stages.passed(size, 0))
+        with stages.stage("post_data"):
+            sequences = _set_sequences(source, inside)
+            database_schema.restore(request.target, versions, archive, "post-data", jobs=max(2, request.jobs))
+        with stages.stage("statistics"), _refusal("The statistics"):
+            inside.execute("ANALYZE")
+        target.finish(properties, roles, request.connection_limit)
+        return {
+            "bytes": sum(table.total_bytes for table in tables),
+            "rows": rows,
+            "tables": len(tables),
+            "sequences": sequences,
+            "large_objects": large_objects,
+            "seconds": stages.elapsed,
+            "parts": stages.seconds,
+            "roles_created": created,
+            "roles_changed": changed,
+        }
+
+
+@contextmanager
+def _refusal(what: str) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise MigrationError(
+            f"{what} could not be copied: {one_line(error)}",
+            check="copy-failed",
+            action="Mend the cause that PostgreSQL names, then run again: it starts over by itself",
+        ) from error
+
+
+def _drop_what_the_source_has_not(source: Connection, inside: Connection) -> None:
+    """A new database brings a schema and a language that the source may have dropped."""
+    if not value(source, "SELECT count(*) FROM pg_namespace WHERE nspname = 'public'"):
+        inside.execute("DROP SCHEMA public")
+    if not value(source, "SELECT count(*) FROM pg_extension WHERE extname = 'plpgsql'"):
+        inside.execute("DROP EXTENSION plpgsql")
+
+
+def _empty_configuration_tables(inside: Connection, tables: list[Table]) -> None:
+    """``CREATE EXTENSION`` may have filled the rows that come from the source."""
+    for table in tables:
+        if table.extension_member:
+            inside.execute(f"DELETE FROM ONLY {table.identifier} {table.condition}".encode())  # noqa: S608 - quoted
+
+
+def _set_sequences(source: Connection, inside: Connection) -> int:
+    values = read_sequences(source)
+    with inside.transaction():
+        for (schema, name), (last_value, is_called) in values.items():
+            inside.execute("SELECT setval(%s::regclass, %s, %s)", (identifier(schema, name), last_value, is_called))
+    return len(values)

@@ -1,0 +1,223 @@
+"""Everything of a database that is not rows: schema objects, roles, properties, extensions, sequences, large objects."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+
+from .database_catalog import read_sequences
+from .database_connection import Connection, query
+from .database_roles import Role, read_roles
+from .database_settings import Grant, explode
+from .database_target import Properties, read_properties
+from .verification_exceptions import ABSENT, Difference, linkage_object
+from .verification_rows import Seeds
+
+_HEADER = re.compile(
+    r"^-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>.*); Owner: (?P<owner>.*)$"
+)
+_EXCERPT = 200
+
+
+def compare_maps(kind: str, source: Mapping[str, str], target: Mapping[str, str]) -> list[Difference]:
+    """Differences between two maps of name to value; where both are long texts, the first lines that differ."""
+    found = []
+    for name in sorted(source.keys() | target.keys()):
+        left, right = source.get(name), target.get(name)
+        if left != right:
+            shown = _excerpts(left, right)
+            found.append({"kind": kind, "object": name, "source": shown[0], "target": shown[1]})
+    return found
+
+
+def _excerpts(left: str | None, right: str | None) -> tuple[str, str]:
+    if left is None or right is None:
+        return tuple(ABSENT if text is None else _short(text.strip().partition("\n")[0]) for text in (left, right))  # type: ignore[return-value]
+    ours, theirs = left.splitlines(), right.splitlines()
+    return _short(_only(ours, theirs)), _short(_only(theirs, ours))
+
+
+def _only(lines: list[str], others: list[str]) -> str:
+    """The lines that the others have not, or all where only the order differs."""
+    known = set(others)
+    return (
+        " ".join(line.strip() for line in lines if line not in known)
+        or ("nothing more" if others else "")
+        or " ".join(lines)
+    )
+
+
+def _short(text: str) -> str:
+    return (
+        text
+        if len(text) <= _EXCERPT
+        else f"{text[:_EXCERPT]}… ({hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:12]})"
+    )
+
+
+def schema_objects(text: str) -> dict[str, str]:
+    """Definitions by ``TYPE schema.name`` out of the text that ``pg_dump --schema-only`` writes.
+
+    A line inside a function's body may look like a heading; it does so on both sides, so the comparison stays exact.
+    """
+    objects: dict[str, list[str]] = {}
+    label = "preamble"
+    for line in text.splitlines():
+        heading = _HEADER.match(line)
+        if heading:
+            schema = "" if heading["schema"] == "-" else f"{heading['schema']}."
+            label = f"{heading['type']} {schema}{heading['name']}"
+            objects.setdefault(label, []).append(f"owner {heading['owner']}")
+        elif not line.startswith(("-- Dumped ", "\\restrict", "\\unrestrict")) and line not in ("", "--"):
+            objects.setdefault(label, []).append(line)
+    # Grants mean the same in any order.
+    return {
+        name: "\n".join(sorted(lines) if name.startswith(("ACL ", "DEFAULT ACL ")) else lines)
+        for name, lines in objects.items()
+    }
+
+
+def compare_schema(source: str, target: str, *, structure: bool) -> tuple[list[Difference], int]:
+    """Differences of two schema texts, and the number of objects.
+
+    :param structure: linkage objects may be more, or others, on the target.
+    """
+    ours, theirs = schema_objects(source), schema_objects(target)
+    differences = compare_maps("object", ours, theirs)
+    if structure:
+        differences = [
+            found for found in differences if not (linkage_object(found["object"]) and found["target"] != ABSENT)
+        ]
+    return differences, len(ours) - 1
+
+
+def _extensions(connection: Connection) -> dict[str, str]:
+    return {
+        str(name): f"version {version}, schema {schema}"
+        for name, version, schema in query(
+            connection,
+            "SELECT extname, extversion, nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace",
+        )
+    }
+
+
+def compare_extensions(source: Connection, target: Connection) -> list[Difference]:
+    """By name: version and schema."""
+    return compare_maps("extension", _extensions(source), _extensions(target))
+
+
+def compare_sequences(source: Connection, target: Connection) -> tuple[list[Difference], int]:
+    """Values, and the number of sequences."""
+    sides = [
+        {
+            f"{schema}.{name}": f"{value}, {'handed out' if called else 'not handed out'}"
+            for (schema, name), (value, called) in read_sequences(connection).items()
+        }
+        for connection in (source, target)
+    ]
+    return compare_maps("sequence", sides[0], sides[1]), len(sides[0])
+
+
+def _grants(grants: tuple[Grant, ...] | list[Grant]) -> str:
+    return "; ".join(sorted(str(grant) for grant in grants)) or "none"
+
+
+def _database(properties: Properties, limit: int | None) -> dict[str, str]:
+    values = {
+        "owner": properties.owner,
+        "encoding": properties.encoding,
+        "comment": repr(properties.comment),
+        "connection limit": str(properties.connection_limit if limit is None else limit),
+        "template": str(properties.is_template),
+        "grants": _grants(properties.grants),
+    }
+    return values | {f"locale {name}": str(value) for name, value in properties.locale.items()}
+
+
+def _settings(settings: tuple[str, ...]) -> dict[str, str]:
+    return {setting.partition("=")[0]: setting.partition("=")[2] for setting in settings}
+
+
+def compare_database(source: Connection, target: Connection, limit: int | None) -> list[Difference]:
+    """Owner, encoding, locale, comment, connection limit, grants and settings of the database.
+
+    :param limit: the source's connection limit before it was frozen, or ``None``.
+    """
+    ours, theirs = read_properties(source), read_properties(target)
+    return compare_maps("database", _database(ours, limit), _database(theirs, None)) + compare_maps(
+        "database setting", _settings(ours.settings), _settings(theirs.settings)
+    )
+
+
+def _fingerprint(verifier: str | None) -> str:
+    """Tells two verifiers apart without giving one away."""
+    return ABSENT if verifier is None else f"password verifier {hashlib.sha256(verifier.encode()).hexdigest()[:16]}"
+
+
+def compare_roles(source: Connection, target: Connection) -> tuple[list[Difference], int]:
+    """The roles the source's database needs, as they are on both servers, and their number."""
+    ours = {role.name: role for role in read_roles(source)}
+    theirs = {role.name: role for role in read_roles(target, list(ours))}
+    differences: list[Difference] = []
+    for name, role in ours.items():
+        other = theirs.get(name)
+        if other is None:
+            differences.append({"kind": "role", "object": name, "source": "present", "target": ABSENT})
+        elif not (role.bootstrap or other.bootstrap):
+            differences += _compare_role(role, other)
+    return differences, len(ours)
+
+
+def _compare_role(ours: Role, theirs: Role) -> list[Difference]:
+    def described(role: Role) -> dict[str, str]:
+        values = {f"{role.name}: {name}": str(value) for name, value in role.attributes.items()}
+        return values | {f"{role.name}: comment": repr(role.comment)}
+
+    def members(role: Role) -> dict[str, str]:
+        return {
+            f"{role.name} in {group}": "with admin option" if admin else "member"
+            for group, admin in role.member_of.items()
+        }
+
+    def settings(role: Role) -> dict[str, str]:
+        everywhere = {f"{role.name}: {name}": text for name, text in _settings(role.settings).items()}
+        here = {
+            f"{role.name} in the database: {name}": text for name, text in _settings(role.database_settings).items()
+        }
+        return everywhere | here
+
+    return (
+        compare_maps("role", described(ours), described(theirs))
+        + compare_maps("role membership", members(ours), members(theirs))
+        + compare_maps("role setting", settings(ours), settings(theirs))
+        + compare_maps(
+            "role password", {ours.name: _fingerprint(ours.verifier)}, {ours.name: _fingerprint(theirs.verifier)}
+        )
+    )
+
+
+def _large_objects(connection: Connection, seeds: Seeds) -> dict[str, str]:
+    grants = explode(connection, "oid, coalesce(lomacl, acldefault('L', lomowner))", "pg_largeobject_metadata", "true")
+    first, second = (f"sum(hash_record_extended(ROW(pageno, data), {seed}))" for seed in (seeds.first, seeds.second))
+    contents = {
+        row[0]: row[1:]
+        for row in query(
+            connection,
+            f"SELECT loid, sum(octet_length(data)), {first}, {second} FROM pg_largeobject GROUP BY 1",  # noqa: S608
+        )
+    }
+    return {
+        str(number): f"owner {owner}\ngrants {_grants(grants.get(number, []))}\ncomment {comment!r}\n"
+        f"contents {' '.join(str(part) for part in contents.get(number, ('empty',)))}"
+        for number, owner, comment in query(
+            connection,
+            "SELECT oid, pg_get_userbyid(lomowner), obj_description(oid, 'pg_largeobject') FROM pg_largeobject_metadata",
+        )
+    }
+
+
+def compare_large_objects(source: Connection, target: Connection, seeds: Seeds) -> tuple[list[Difference], int]:
+    """Contents page by page, owner, grants, comment; and the number of large objects."""
+    sides = [_large_objects(connection, seeds) for connection in (source, target)]
+    return compare_maps("large object", sides[0], sides[1]), len(sides[0])

@@ -1,0 +1,50 @@
+"""The table of long work, and the worker that does one of them inside its unit."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from .clock import Clock
+from .errors import MigrationError
+from .json_files import read_json, write_json
+from .unit import Work
+
+_BETWEEN_WRITES_SECONDS = 0.5
+
+
+def table() -> dict[str, Work]:
+    """Every kind of long work by name. Imported here only: a worker loads what it needs on a server, and no module carries the rest."""
+    from . import database_copy, file_copy, verification  # noqa: PLC0415
+
+    return {"database": database_copy.run, "files": file_copy.run, "verification": verification.run}
+
+
+def do(work: str, directory: Path, clock: Clock, works: dict[str, Work]) -> int:
+    """Do ``work`` as ``<work>.spec.json`` in ``directory`` says, and leave ``<work>.result.json`` behind.
+
+    :return: exit status: 0 done, 1 failed and said so in the result.
+    """
+    spec = read_json(directory / f"{work}.spec.json")
+    last = float("-inf")
+
+    def progress(now: dict[str, object]) -> None:
+        nonlocal last
+        if clock.monotonic() - last >= _BETWEEN_WRITES_SECONDS:
+            last = clock.monotonic()
+            # Progress is a courtesy: a full disk must fail the work itself, not its display.
+            with contextlib.suppress(OSError):
+                write_json(directory / f"{work}.progress.json", now, durable=False)
+
+    try:
+        if work not in works or not isinstance(spec, dict):
+            raise MigrationError(  # noqa: TRY301 - becomes the result like any other
+                f"There is no work {work} with its input in {directory}",
+                check="unit-work",
+                action="Start it by its module",
+            )
+        result: dict[str, object] = {**works[work](spec, progress), "failed": False}
+    except MigrationError as error:
+        result = {"failed": True, "msg": error.happened, **error.as_result(), "figures": getattr(error, "figures", {})}
+    write_json(directory / f"{work}.result.json", result)
+    return 1 if result["failed"] else 0

@@ -1,0 +1,599 @@
+"""The stand-in as clients meet it: every command over a real database; then generator and load client against it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import xml.etree.ElementTree as ET
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import psycopg
+import pytest
+
+from lab.standin.ireporter_standin import admin, config, web
+from tests.integration.conftest import Cluster
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+API = "/ConMasAPIACME/Rests/APIExecute.aspx"
+PASSWORD = "geheim ' \" %"
+
+
+class Device:
+    """Calls the WSGI application as a client would, with a cookie."""
+
+    def __init__(self, application: web.Application) -> None:
+        self._application = application
+        self.cookie = ""
+        self.status = ""
+        self.headers: dict[str, str] = {}
+
+    def send(self, body: bytes, kind: str, query: str = "", path: str = API, method: str = "POST") -> bytes:
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": kind,
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_COOKIE": self.cookie,
+            "REMOTE_ADDR": "192.0.2.1",
+            "wsgi.input": io.BytesIO(body),
+        }
+
+        def start(status: str, headers: list[tuple[str, str]]) -> None:
+            self.status, self.headers = status, dict(headers)
+
+        answer = b"".join(self._application(environ, start))
+        if "Set-Cookie" in self.headers:
+            self.cookie = self.headers["Set-Cookie"].split(";")[0]
+        return answer
+
+    def command(self, name: str, **parameters: object) -> ET.Element:
+        return ET.fromstring(self.raw(name, **parameters))
+
+    def raw(self, name: str, **parameters: object) -> bytes:
+        body = urllib.parse.urlencode({"command": name, **parameters}).encode()
+        return self.send(body, "application/x-www-form-urlencoded")
+
+    def login(self, user: str = "smoke", password: str = PASSWORD) -> str | None:
+        return self.command("Login", user=user, password=password).findtext("loginResult/code")
+
+    def upload(self, command: str, document: bytes, style: str = "A", kind: str = "xml", **more: str) -> ET.Element:
+        parameters = {"command": command, "type": kind, "encoding": "65001", **more}
+        file_head = 'name="dataFile"; filename="u"' if style == "A" else 'filename="u"'
+        parts = [] if style == "B" else [(f'name="{k}"', v.encode()) for k, v in parameters.items()]
+        body = b""
+        for head, content in [*parts, (file_head, document)]:
+            body += f"--b\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + content + b"\r\n"
+        query = urllib.parse.urlencode(parameters) if style == "B" else ""
+        return ET.fromstring(self.send(body + b"--b--\r\n", "multipart/form-data; boundary=b", query))
+
+
+def document(cluster: str = "値", *, definition: int | None = None, report: int | None = None, more: str = "") -> bytes:
+    top = f"<defTopId>{definition}</defTopId>" if definition else f"<repTopId>{report}</repTopId>"
+    return (
+        f"<conmas><top>{top}{more}<sheets><sheet><sheetNo>1</sheetNo><clusters><cluster><sheetNo>1</sheetNo>"
+        f"<clusterId>0</clusterId><value>{cluster}</value></cluster></clusters></sheet></sheets></top></conmas>"
+    ).encode()
+
+
+class Site:
+    """A tenant: database, trees, application."""
+
+    def __init__(self, cluster: Cluster, root: Path, name: str) -> None:
+        self.cluster, self.root = cluster, root
+        self.database = f"irepodb_{name}"
+        self.superuser = cluster.conninfo(self.database)
+        assert admin.create_database(cluster.conninfo(), self.database, name, None, "C.UTF-8")
+        assert not admin.create_database(cluster.conninfo(), self.database, name, None, "C.UTF-8")
+        self.app = cluster.conninfo(self.database, f"{name}_app")
+        self.report_role = cluster.conninfo(self.database, f"{name}_report")
+        with psycopg.connect(self.app) as connection:
+            assert admin.add_user(connection, "smoke", "smoke", "service", PASSWORD)
+            assert not admin.add_user(connection, "smoke", "smoke", "service", PASSWORD)
+        for tree in ("output", "settings", "webdav"):
+            (root / tree).mkdir()
+        self.config = config.Config(
+            "ACME",
+            self.app,
+            root / "License.xml",
+            root / "sock",
+            *(root / t for t in ("output", "settings", "webdav")),
+            4,
+        )
+        self.application = web.Application(self.config, "8.2.26020")
+
+    def value(self, sql: str) -> Any:
+        return self.cluster.value(self.database, sql)
+
+
+@pytest.fixture(scope="module")
+def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(cluster, tmp_path_factory.mktemp("site"), "acme")
+    with psycopg.connect(made.app) as connection:
+        definition = admin.create_definition(connection, '点検 "A" / 日常', 2, 24, b"%PDF blank")
+        assert admin.publish(connection, definition, 200) == 200
+        assert admin.publish(connection, definition, 200) == 0
+    yield made
+    cluster.execute("postgres", f"DROP DATABASE {made.database} WITH (FORCE)")
+
+
+@pytest.fixture
+def device(site: Site) -> Device:
+    made = Device(site.application)
+    assert made.login() == "0"
+    return made
+
+
+def test_login_logout_and_refusals(site: Site) -> None:
+    device = Device(site.application)
+    assert device.login(password="wrong") == "1"
+    assert device.status == "200 OK"
+    assert device.login(user="' OR 1=1 --") == "1"
+    assert device.login(user="a\0b") is None
+    assert device.cookie == ""
+    assert device.command("GetReportList").findtext("error/code") == "2"
+    assert device.login(user="SMOKE") == "0"
+    assert device.cookie.startswith("ASP.NET_SessionId=")
+    kept = device.cookie
+    assert device.command("GetReportList").find("items") is not None
+    assert device.command("NoSuchCommand").findtext("error/code") == "3"
+    assert device.command("Logout").findtext("error/code") == "0"
+    device.cookie = kept
+    assert device.command("GetReportList").findtext("error/code") == "2"
+    assert site.value("SELECT count(*) FROM log_login WHERE NOT accepted") >= 2
+
+
+def test_a_session_outlives_the_server(site: Site, device: Device) -> None:
+    restarted = Device(web.Application(site.config, "8"))
+    restarted.cookie = device.cookie
+    assert restarted.command("GetDefinitionList").find("items") is not None
+
+
+def test_a_group_without_api_permission_is_refused(site: Site) -> None:
+    with psycopg.connect(site.app) as connection:
+        admin.add_user(connection, "viewer", "v", "user", PASSWORD)
+        connection.execute("UPDATE mst_user SET group_id = 2 WHERE login_id = 'viewer'")
+    assert Device(site.application).login("viewer") == "1"
+
+
+def test_paths_follow_the_suffix_and_ignore_case(site: Site) -> None:
+    device = Device(site.application)
+    login = urllib.parse.urlencode({"command": "Login", "user": "smoke", "password": PASSWORD}).encode()
+    form = "application/x-www-form-urlencoded"
+    for path in ("/conmasapiacme/rests/apiexecute.aspx", "/ConMasWebACME/Rests/ConMasIReporter.aspx"):
+        assert b"<code>0</code>" in device.send(login, form, path=path)
+    device.send(login, form, path="/ConMasAPIBRAVO/Rests/APIExecute.aspx")
+    assert device.status == "404 Not Found"
+    page = device.send(b"", "", path="/ConMasManagerACME/", method="GET")
+    assert "試験用".encode() in page
+    assert device.headers["X-Test-Equipment"]
+
+
+@pytest.mark.parametrize("style", ["A", "B"])
+def test_a_report_is_created_updated_read_printed_and_deleted(site: Site, device: Device, style: str) -> None:
+    definition = int(device.command("GetDefinitionList").findtext("items/item/itemId") or 0)
+    more = "<repTopName>日報 &lt;1&gt;</repTopName><systemKey1>K1</systemKey1><remarksValue2>備考</remarksValue2>"
+    created = device.upload("AutoGenerate", document("温度 <![CDATA[<45>]]>", definition=definition, more=more), style)
+    assert created.findtext("results/result/code") == "0"
+    report = int(created.findtext("results/result/topId") or 0)
+
+    listed = device.command("GetReportList", systemKey1="K1").findall("items/item")
+    assert listed[0].findtext("itemId") == str(report)
+    detail = device.command("GetReportDetail", topId=report).find("detailInfo")
+    assert detail is not None
+    names = [child.tag for child in detail]
+    assert names[:10] == [
+        "topId", "topName", "reportType", "registTime", "registUser", "updateTime", "updateUser", "publicStatus",
+        "sheetCount", "editStatus",
+    ]  # fmt: skip
+    assert names[-6:] == [*(f"systemKey{n}" for n in range(1, 6)), "clusters"]
+    assert (detail.findtext("topName"), detail.findtext("remarksValue2")) == ("日報 <1>", "備考")
+    assert detail.findtext("clusters/cluster/value") == "温度 <45>"
+
+    ignore = "<repTopName>(ignore)</repTopName><systemKey1>(ignore)</systemKey1><editStatus>4</editStatus>"
+    updated = device.upload(
+        "UpdateReport", document("30", report=report, more=ignore), style, mode="0", updateUser="山田"
+    )
+    assert updated.findtext("results/result/topId") == str(report)
+    detail = device.command("GetReportDetail", topId=report).find("detailInfo")
+    assert detail is not None
+    shown = [
+        detail.findtext(n) for n in ("topName", "systemKey1", "editStatus", "updateUser", "clusters/cluster/value")
+    ]
+    assert shown == ["日報 <1>", "K1", "4", "山田", "30"]
+    assert (
+        site.value(f"SELECT new_value FROM log_rep_cluster WHERE rep_top_id = {report} ORDER BY logged_at DESC") == "30"
+    )
+    assert site.value(f"SELECT s1_c0 FROM view_report_{definition} WHERE rep_top_id = {report}") == "30"
+
+    assert device.raw("GetReportFile", fileType="pdf", report=report).startswith(b"%PDF-")
+    assert device.headers["Content-Disposition"] == f'attachment; filename="{report}.pdf"'
+    assert device.raw("GetReportFile", fileType="pdfLayer", report=report, pageNo=2).startswith(b"%PDF-")
+    assert device.command("GetReportFile", fileType="pdf", report=report, pageNo=9).findtext("error/code") == "4"
+    written = [path.name for path in site.config.output.rglob(f"{report}_*")]
+    assert sorted(Path(name).suffix for name in written) == [".csv", ".pdf"]
+
+    assert device.command("DeleteReport", report=report, mode=0).findtext("results/result/code") == "0"
+    assert device.command("GetReportDetail", topId=report).findtext("error/code") == "5"
+    assert device.command("DeleteReport", report=report, mode=1).findtext("results/result/code") == "0"
+    assert site.value(f"SELECT count(*) FROM rep_cluster WHERE rep_top_id = {report}") == 0
+    assert site.value(f"SELECT count(*) FROM report_{definition}_s_1 WHERE rep_top_id = {report}") == 0
+
+
+def test_a_zip_brings_its_photo_and_download_gives_it_back(site: Site, device: Device) -> None:
+    definition = int(device.command("GetDefinitionList").findtext("items/item/itemId") or 0)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("import.xml", document("p.png", definition=definition, more="<repTopName>写真</repTopName>"))
+        archive.writestr("p.png", b"\x89PNG of a kind")
+    report = device.upload("AutoGenerate", buffer.getvalue(), kind="xmlZip").findtext("results/result/topId")
+    assert device.command("GetReportDetail", topId=report).findtext("detailInfo/clusters/cluster/value") == "Image"
+    for encoding, codec in (("932", "cp932"), ("65001", "utf-8-sig")):
+        content = device.raw("DownloadCsv", report=report, encoding=encoding, withImage=1, withPDF=1, withPDFLayer=1)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            assert len(archive.namelist()) == 4
+            assert archive.read(f"{report}_1_0.png") == b"\x89PNG of a kind"
+            rows = list(csv.reader(io.StringIO(archive.read(f"{report}.csv").decode(codec), newline="")))
+            assert rows[1][1:3] == ["写真", '点検 "A" / 日常']
+    assert device.command("DownloadCsv", report=report, encoding="1252").findtext("error/code") == "4"
+
+
+@pytest.mark.parametrize(
+    ("upload", "code"),
+    [
+        (b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><conmas>&x;</conmas>', "4"),
+        (document(definition=999999), "5"),
+        (document("x", definition=1).replace(b"<clusterId>0<", b"<clusterId>999<"), "4"),
+        (b"<conmas><top></top></conmas>", "4"),
+        (b"", "4"),
+    ],
+)
+def test_a_refused_upload_leaves_nothing(site: Site, device: Device, upload: bytes, code: str) -> None:
+    before = site.value("SELECT count(*) FROM rep_top")
+    answer = device.upload("AutoGenerate", upload)
+    assert code in (answer.findtext("error/code"), answer.findtext("results/result/code"))
+    assert site.value("SELECT count(*) FROM rep_top") == before
+
+
+def test_parameters_that_make_no_sense_are_answered(device: Device) -> None:
+    for command, parameters in (
+        ("GetReportDetail", {}),
+        ("GetReportDetail", {"topId": "1; DROP TABLE rep_top"}),
+        ("GetReportDetail", {"topId": "99999999999999"}),
+        ("GetReportFile", {"fileType": "excel", "report": 1}),
+        ("AutoGenerate", {"type": "csv"}),
+        ("GetMasterRecordList", {}),
+        ("DeleteReport", {"report": "1", "mode": "2"}),
+    ):
+        assert device.command(command, **parameters).findtext("error/code") == "4"
+        assert device.status == "200 OK"
+
+
+def test_a_request_is_bounded(site: Site) -> None:
+    device = Device(site.application)
+    environ_body = io.BytesIO(b"")
+    answered: dict[str, Any] = {}
+    body = site.application(
+        {
+            "REQUEST_METHOD": "POST", "PATH_INFO": API, "CONTENT_LENGTH": str(1 << 40), "wsgi.input": environ_body,
+        },
+        lambda status, headers: answered.update(status=status),
+    )  # fmt: skip
+    assert b"<code>6</code>" in b"".join(body)
+    assert device.cookie == ""
+
+
+def test_a_lost_database_connection_is_replaced(site: Site, device: Device) -> None:
+    assert device.command("GetDefinitionList").find("items") is not None
+    site.value("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'acme_app'")
+    device.raw("GetDefinitionList")
+    assert device.status.startswith("503")
+    assert device.command("GetDefinitionList").find("items") is not None
+
+
+def test_what_roles_may_do(site: Site) -> None:
+    with psycopg.connect(site.report_role, autocommit=True) as connection:
+        connection.execute("SELECT * FROM view_report_1")
+        connection.execute("SELECT login_id FROM mst_user")
+        for forbidden in (
+            "SELECT password_hash FROM mst_user",
+            "DELETE FROM rep_top",
+            "SELECT publish_definition(1, 2)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(forbidden)
+    with psycopg.connect(site.app, autocommit=True) as connection:
+        for forbidden in ("DELETE FROM log_operation", "CREATE TABLE x ()", "DROP TABLE report_1_s_1"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(forbidden)
+        output = admin.refresh_statistics(connection, site.config.output)
+        assert output.read_text(encoding="utf-8-sig").startswith("定義ID")
+
+
+def test_a_new_revision_gets_its_own_tables_and_the_same_view(site: Site) -> None:
+    with psycopg.connect(site.app) as connection:
+        revision = admin.new_revision(connection, 1)
+        assert admin.publish(connection, revision, 393) == 393
+    assert site.value(f"SELECT count(*) FROM pg_class WHERE relname LIKE 'report\\_{revision}\\_s\\__'") == 4
+    assert f"report_{revision}_s_4" in site.value("SELECT pg_get_viewdef('view_report_1'::regclass)")
+    assert (
+        site.value(f"SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'report_{revision}_s_1'")
+        == "acme_owner"
+    )
+    with psycopg.connect(site.app) as connection, pytest.raises(psycopg.errors.RaiseException, match="1,572"):
+        admin.publish(connection, admin.create_definition(connection, "too wide", 2, 1573, b""), 200)
+
+
+# Generator and load client ------------------------------------------------------------------------------------------
+def _generate(site: Site, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "lab/generate.py"), "--database", site.superuser, *arguments],
+        capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def _digests(site: Site) -> dict[str, str]:
+    with psycopg.connect(site.superuser) as connection:
+        tables = connection.execute(
+            "SELECT oid::regclass::text FROM pg_class WHERE relkind IN ('r', 'm') AND relnamespace = 'public'::regnamespace "
+            "AND relname <> 'tmp_session' ORDER BY 1"
+        ).fetchall()
+        found = {}
+        for (table,) in tables:
+            row = connection.execute(
+                f"SELECT md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))) FROM {table} t"  # the catalogue's own quoting
+            ).fetchone()
+            found[table] = row[0] if row else ""
+        return found
+
+
+@pytest.fixture(scope="module")
+def generated(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(cluster, tmp_path_factory.mktemp("generated"), "gen")
+    password = made.root / "password"
+    password.write_text(PASSWORD)
+    figures = _generate(
+        made, "--accounts", "30", "--gigabytes", "0.01", "--seed", "3", "--password-file", str(password)
+    )
+    assert figures["reports"] == 50
+    yield made
+    cluster.execute("postgres", f"DROP DATABASE {made.database} WITH (FORCE)")
+
+
+def test_the_generator_makes_what_makes_the_real_database_hard(generated: Site) -> None:
+    assert generated.value(admin.ACCOUNTS_QUERY) == 30
+    for sql in (
+        "SELECT count(*) FROM pg_largeobject_metadata",
+        "SELECT count(*) FROM rep_measurement WHERE reading = 'NaN' OR amount = 'NaN'",
+        "SELECT count(*) FROM mst_common_record WHERE field_values[2] LIKE 'C:\\\\ConMas%'",
+        "SELECT count(*) FROM mv_report_count",
+        "SELECT count(*) FROM rep_cluster WHERE image IS NOT NULL",
+        "SELECT count(*) FROM rep_top WHERE delete_flag = 1",
+    ):
+        assert generated.value(sql) > 0, sql
+    assert (
+        generated.value(
+            "SELECT max(n) FROM (SELECT count(*) AS n FROM pg_attribute WHERE attnum > 0 GROUP BY attrelid) t"
+        )
+        > 1500
+    )
+    assert generated.value("SELECT last_value FROM rep_top_rep_top_id_seq") == generated.value(
+        "SELECT max(rep_top_id) FROM rep_top"
+    )
+    assert generated.value("SELECT count(*) FROM report_3_s_1 WHERE s1_c0 IS NOT NULL") > 0
+
+
+def test_the_same_seed_gives_the_same_rows(cluster: Cluster, generated: Site, tmp_path: Path) -> None:
+    again = Site(cluster, tmp_path, "gen2")
+    password = tmp_path / "password"
+    password.write_text(PASSWORD)
+    try:
+        _generate(again, "--accounts", "30", "--gigabytes", "0.01", "--seed", "3", "--password-file", str(password))
+        first, second = _digests(generated), _digests(again)
+        differing = {table for table in first if first[table] != second.get(table)}
+        # mst_user has the smoke account, which the generator did not make.
+        assert differing <= {"mst_user", "log_operation", "log_login"}
+        assert len(first) > 40
+    finally:
+        cluster.execute("postgres", f"DROP DATABASE {again.database} WITH (FORCE)")
+
+
+def test_a_database_in_use_is_not_generated_into(generated: Site) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        _generate(generated, "--gigabytes", "0.01")
+    assert "has reports already" in failed.value.stderr
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+Serve = Callable[[Any], tuple[_Server, str]]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    servers = []
+
+    def start(application: Any, port: int = 0) -> tuple[_Server, str]:
+        server = make_server("127.0.0.1", port, application, _Server, _Quiet)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        servers.append(server)
+        return server, f"http://127.0.0.1:{server.server_port}{API}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def _load(site: Site, url: str, *arguments: str) -> list[str]:
+    (site.root / "load.json").write_text(
+        json.dumps(
+            {
+                "tenants": [
+                    {
+                        "name": "acme",
+                        "role": "tablets",
+                        "url": url,
+                        "users": ["user001", "user002"],
+                        "password_file": str(site.root / "password"),
+                    },
+                    {
+                        "name": "bravo",
+                        "role": "neighbour",
+                        "url": url,
+                        "users": ["user003"],
+                        "password_file": str(site.root / "password"),
+                    },
+                ]
+            }
+        )
+    )
+    common = ["--config", str(site.root / "load.json"), "--journal", str(site.root / "journal.jsonl")]
+    return [sys.executable, str(ROOT / "lab/load_client.py"), arguments[0], *common, *arguments[1:]]
+
+
+def test_every_acknowledged_write_is_read_back_and_a_lost_one_is_noticed(generated: Site, serve: Serve) -> None:
+    away = threading.Event()
+
+    def application(environ: Any, start: Any) -> Any:
+        if away.is_set():
+            environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            start("503 Service Unavailable", [("Content-Type", "text/html"), ("Content-Length", "0")])
+            return []
+        return generated.application(environ, start)
+
+    _, url = serve(application)
+    process = subprocess.Popen(
+        _load(generated, url, "run", "--tablets", "4", "--writes-per-second", "20", "--seconds", "60"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        time.sleep(2.5)
+        away.set()
+        time.sleep(1.5)
+        away.clear()
+        time.sleep(2.5)
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    summary = json.loads(output)
+    assert summary["stopped_by"] == "SIGTERM"
+    tablets, neighbour = summary["tenants"]["acme"], summary["tenants"]["bravo"]
+    assert tablets["acknowledged_writes"] > 40
+    assert 1.4 < tablets["outage_seconds"] < 3.5
+    assert set(tablets["failures"]) == {"http 503"}
+    assert tablets["read_mismatches"] == neighbour["read_mismatches"] == 0
+    assert neighbour["requests_per_second"] > 5
+
+    def read_back() -> tuple[int, dict[str, Any]]:
+        done = subprocess.run(
+            _load(generated, url, "readback", "--tenant", "acme"), capture_output=True, text=True, check=False
+        )
+        return done.returncode, json.loads(done.stdout)
+
+    code, found = read_back()
+    assert (code, found["found"], found["lost"]) == (0, tablets["acknowledged_writes"], [])
+    journal = [json.loads(line) for line in (generated.root / "journal.jsonl").read_text().splitlines()]
+    created = [e for e in journal if e["tenant"] == "acme" and e["kind"] == "create"]
+    gone, changed = created[0]["report"], created[1]["report"]
+    with psycopg.connect(generated.superuser) as connection:
+        connection.execute("DELETE FROM rep_top WHERE rep_top_id = %s", (gone,))
+        connection.execute("UPDATE rep_cluster SET value = value || ' ' WHERE rep_top_id = %s", (changed,))
+    code, found = read_back()
+    assert code == 1
+    assert [entry["report"] for entry in found["lost"]] == [gone]
+    assert [entry["report"] for entry in found["different"]] == [changed]
+
+
+def test_a_write_without_an_answer_is_unknown_and_either_content_is_accepted(generated: Site, serve: Serve) -> None:
+    applied = {"count": 0}
+
+    def application(environ: Any, start: Any) -> Any:
+        if b"UpdateReport" in environ["QUERY_STRING"].encode() and applied["count"] < 5:
+            applied["count"] += 1
+            list(generated.application(environ, lambda *_: None))
+            raise ConnectionAbortedError  # carried out, but the answer is lost: wsgiref answers 500
+        return generated.application(environ, start)
+
+    (generated.root / "journal.jsonl").unlink(missing_ok=True)
+    _, url = serve(application)
+    done = subprocess.run(
+        _load(generated, url, "run", "--tablets", "4", "--writes-per-second", "20", "--seconds", "4"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert applied["count"] > 0
+    assert summary["tenants"]["acme"]["unknown_writes"] == applied["count"]
+    back = subprocess.run(
+        _load(generated, url, "readback", "--tenant", "acme"), capture_output=True, text=True, check=False
+    )
+    found = json.loads(back.stdout)
+    assert back.returncode == 0, found
+    assert found["unknown"] == applied["count"]
+    assert found["found"] == found["acknowledged"] == summary["tenants"]["acme"]["acknowledged_writes"]
+    assert found["unknown_updates_applied"] == applied["count"]
+
+
+def test_a_refused_login_ends_the_run_with_one_sentence(generated: Site, serve: Serve) -> None:
+    _, url = serve(generated.application)
+    command = _load(generated, url, "run", "--seconds", "5")
+    (generated.root / "password").write_text("wrong")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    finally:
+        (generated.root / "password").write_text(PASSWORD)
+    assert done.returncode == 1
+    assert "login of user00" in done.stderr
+    assert "wrong" not in done.stderr.replace("is wrong", "")
+
+
+# The package --------------------------------------------------------------------------------------------------------
+def test_the_package_is_the_same_each_time_and_complete(tmp_path: Path) -> None:
+    made = []
+    for name in ("one", "two"):
+        done = subprocess.run(
+            [str(ROOT / "lab/standin/build-deb"), str(tmp_path / name)], check=True, capture_output=True, text=True
+        )
+        digest, path = done.stdout.split()
+        made.append(Path(path))
+        assert digest == hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    assert made[0].name == "ireporter-standin_8.2.26020_all.deb"
+    assert made[0].read_bytes() == made[1].read_bytes()
+    listed = subprocess.run(["dpkg-deb", "--contents", str(made[0])], check=True, capture_output=True, text=True).stdout
+    for path in (
+        "opt/ireporter-standin/VERSION",
+        "bin/ireporter-standin-admin",
+        "ireporter-standin@.service",
+        "schema.sql",
+    ):
+        assert path in listed
+    assert "__pycache__" not in listed
+    assert os.access(made[0], os.R_OK)
