@@ -414,7 +414,14 @@ def _change(module: AnsibleModule, server: Server) -> dict[str, object]:
             "disagreements": seen.disagreements,
             "admitting": seen.admitting,
             "lease": seen.lease_as_dict(),
+            "deadline": seen.lease_as_dict()["deadline"],
+            "frozen_at": seen.record.frozen_at if seen.record else None,
             "proof": [],
+            "seconds": 0.0,
+            "drained_seconds": 0.0,
+            "sessions_terminated": 0,
+            "undone": [],
+            "repaired": [],
         }
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)

@@ -7,6 +7,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -308,8 +309,8 @@ def test_structure_looks_at_rights_not_at_data(copy: Copy, source: Path, target:
     }
 
 
-@pytest.fixture
-def channel(tmp_path: Path, target: Path) -> Iterator[dict[str, object]]:
+@pytest.fixture(params=["push"])
+def channel(request: pytest.FixtureRequest, tmp_path: Path, source: Path, target: Path) -> Iterator[dict[str, object]]:
     """A real sshd on a loopback port with the two forced commands of the channel, this user instead of sudo."""
     daemon = shutil.which("sshd", path="/usr/sbin:/usr/bin")
     if daemon is None or shutil.which("rrsync") is None:
@@ -326,7 +327,8 @@ def channel(tmp_path: Path, target: Path) -> Iterator[dict[str, object]]:
     manifest = keys / "manifest-command"
     manifest.write_text(f'#!/bin/sh\nPYTHONPATH={core} exec python3 -m ireporter manifest "$@"\n')
     manifest.chmod(0o755)
-    lines = {"files": f"rrsync -wo {target.parent}", "manifest": f"{manifest} {target}"}
+    far, may = (source, "-ro") if request.param == "pull" else (target, "-wo")
+    lines = {"files": f"rrsync {may} {far.parent}", "manifest": f"{manifest} {far}"}
     (keys / "authorized").write_text(
         "".join(f'restrict,command="{command}" {(keys / f"{key}.pub").read_text()}' for key, command in lines.items())
     )
@@ -339,15 +341,15 @@ def channel(tmp_path: Path, target: Path) -> Iterator[dict[str, object]]:
         f"Host files manifest\n HostName 127.0.0.1\n Port {port}\n User root\n IdentityFile {keys}/%n\n IdentitiesOnly yes\n"
         f" UserKnownHostsFile {keys}/known_hosts\n HostKeyAlias the-far-side\n BatchMode yes\n"
     )
-    (keys / "channel.json").write_text(f'{{"root": "{target.parent}"}}')
+    (keys / "channel.json").write_text(f'{{"root": "{far.parent}"}}')
     server = subprocess.Popen([daemon, "-D", "-e", "-f", keys / "sshd_config"], stderr=subprocess.DEVNULL)
     try:
         for _attempt in range(100):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
-            server.poll()
-            assert server.returncode is None
+            assert server.poll() is None
+            time.sleep(0.05)
         yield {"id": "test", "directory": str(keys)}
     finally:
         server.terminate()
@@ -368,6 +370,25 @@ def test_a_hard_tree_goes_through_the_channel(
     again = copy(channel=channel, final=True)
     assert not again["changed"]
     assert not copy(channel=channel, check=True)["changed"]
+
+
+@pytest.mark.parametrize("channel", ["pull"], indirect=True)
+def test_a_hard_tree_comes_back_through_the_channel(
+    copy: Copy, source: Path, target: Path, channel: dict[str, object]
+) -> None:
+    target.mkdir()
+    (target / "the tenant's own").write_text("older")
+    with pytest.raises(MigrationError, match="target-empty"):
+        copy(channel=channel, direction="pull")
+    copy(channel=channel, direction="pull", replace=True)
+    change_content_keep_time(target / "big")
+    for path in (target / "zero", target / "empty", target):
+        seen = path.stat()
+        os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns // 10**9 * 10**9))
+    result = copy(channel=channel, direction="pull", replace=True, final=True)
+    assert result["repaired"] == 4
+    assert all_of(target) == all_of(source)
+    assert not copy(channel=channel, direction="pull", replace=True, final=True)["changed"]
 
 
 def test_the_files_key_reaches_nothing_else(

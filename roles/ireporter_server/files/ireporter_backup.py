@@ -154,8 +154,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def counts(connection: psycopg.Connection[tuple[Any, ...]], snapshot: str | None = None) -> dict[str, Any]:
-    """Rows of each table and large objects, now or in an exported snapshot.
+def counts(
+    connection: psycopg.Connection[tuple[Any, ...]], tables: list[tuple[Any, ...]], snapshot: str | None = None
+) -> dict[str, Any]:
+    """Rows of each table (what TABLES returned) and large objects, now or in an exported snapshot.
 
     Each table in a transaction of its own: a lock kept while pg_dump still asks for its own would, with an ALTER TABLE
     in line between the two, stop the application, pg_dump and us for good. The price: a table that was rewritten or
@@ -171,15 +173,14 @@ def counts(connection: psycopg.Connection[tuple[Any, ...]], snapshot: str | None
             return int(row[0]) if row else None
         return None
 
-    before = connection.execute(TABLES).fetchall()
-    counted = [count(sql.SQL("ONLY ") + sql.Identifier(schema, name)) for schema, name, _ in before]
+    counted = [count(sql.SQL("ONLY ") + sql.Identifier(schema, name)) for schema, name, _ in tables]
     large_objects = count(sql.Identifier("pg_largeobject_metadata"))
     after = {(schema, name): filenode for schema, name, filenode in connection.execute(TABLES).fetchall()}
-    tables = {
+    compared = {
         json.dumps([schema, name], ensure_ascii=False): rows if after.get((schema, name)) == filenode else None
-        for (schema, name, filenode), rows in zip(before, counted, strict=True)
+        for (schema, name, filenode), rows in zip(tables, counted, strict=True)
     }
-    return {"tables": tables, "large_objects": large_objects}
+    return {"tables": compared, "large_objects": large_objects}
 
 
 def dump(configuration: Configuration, directory: Path, jobs: int) -> dict[str, Any]:
@@ -190,11 +191,12 @@ def dump(configuration: Configuration, directory: Path, jobs: int) -> dict[str, 
             "SELECT pg_export_snapshot(), to_jsonb(d), pg_database_size(d.oid) FROM pg_database d"
             " WHERE datname = current_database()"
         ).fetchall()[0]
+        tables = keeper.execute(TABLES).fetchall()
         argv = ["pg_dump", "--format=directory", f"--jobs={jobs}", "--compress=1", f"--snapshot={snapshot}"]
         argv += [f"--file={directory}", f"--dbname={SERVER} dbname='{configuration.database}'"]
         with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
             try:
-                counted = counts(counter, snapshot)
+                counted = counts(counter, tables, snapshot)
             except BaseException:
                 process.terminate()
                 raise
@@ -312,7 +314,10 @@ def restore_database(manifest: dict[str, Any], backup: Path, jobs: int) -> None:
             argv = ["pg_restore", f"--jobs={jobs}", "--exit-on-error", "--no-publications", "--no-subscriptions"]
             run([*argv, f"--dbname={SERVER} dbname={SCRATCH_DATABASE}", str(backup / "database")])
             with connect(SCRATCH_DATABASE) as restored:
-                compare({key: manifest[key] for key in ("tables", "large_objects")}, counts(restored))
+                compare(
+                    {key: manifest[key] for key in ("tables", "large_objects")},
+                    counts(restored, restored.execute(TABLES).fetchall()),
+                )
         finally:
             connection.execute(drop)
 
