@@ -102,13 +102,9 @@ def ensure(wanted: Host, image: str, networks: Networks, configuration: Configur
     ).hexdigest()[:16]
     known = inspect("container", wanted.container)
     if known and known["Config"]["Labels"].get("lab.recipe") == recipe:
-        if _alive(known) and _well(wanted, address, recipe, configuration):
+        if _alive(known) and _well(address, recipe, configuration):
             return "well"
-        # Podman may still list as running what was ended behind its back.
-        attempt("stop", "--time", "3", wanted.container, timeout_seconds=60)
-        started = attempt("start", wanted.container, timeout_seconds=120).returncode == 0
-        configured = attempt("exec", wanted.container, "grep", "-qx", recipe, _CONFIGURED).returncode == 0
-        if started and configured and _wait_until_well(wanted, address, recipe, configuration):
+        if _started(wanted, recipe) and _wait_until_well(wanted, address, recipe, configuration):
             return "started"
     remove(wanted)
     _make(wanted, image, networks, address, recipe)
@@ -193,12 +189,35 @@ def _configure(wanted: Host, configuration: Configuration, recipe: str) -> None:
     execute(wanted, "bash", "-s", stdin=script.encode())
 
 
-def _alive(known: dict[str, Any]) -> bool:
+def _started(wanted: Host, recipe: str) -> bool:
+    """Start it again as it is on disk; false where it cannot be started or was never finished."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        known = inspect("container", wanted.container)
+        # What was ended behind podman's back stays a zombie for a moment, and a container stopped meanwhile stays "stopping".
+        if known and (not known["State"].get("Running") or _first_process(known) in ("alive", "gone")):
+            attempt("stop", "--time", "3", wanted.container, timeout_seconds=60)
+            if attempt("start", wanted.container, timeout_seconds=120).returncode == 0:
+                return attempt("exec", wanted.container, "grep", "-qx", recipe, _CONFIGURED).returncode == 0
+        time.sleep(0.5)
+    return False
+
+
+def _first_process(known: dict[str, Any]) -> str:
+    """``alive``, ``zombie`` or ``gone``."""
     pid = int(known["State"].get("Pid") or 0)
-    return bool(known["State"].get("Running")) and pid > 0 and Path(f"/proc/{pid}").exists()
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "gone"
+    return "zombie" if state in "ZX" else "alive"
 
 
-def _well(wanted: Host, address: str, recipe: str, configuration: Configuration) -> bool:
+def _alive(known: dict[str, Any]) -> bool:
+    return bool(known["State"].get("Running")) and _first_process(known) == "alive"
+
+
+def _well(address: str, recipe: str, configuration: Configuration) -> bool:
     """Asked the way Ansible will ask: by SSH."""
     question = f"test $(cat {_CONFIGURED}) = {recipe}"
     if configuration.services:
@@ -227,7 +246,7 @@ def _wait_until_well(wanted: Host, address: str, recipe: str, configuration: Con
     while time.monotonic() < deadline:
         if not running(wanted):
             return False
-        if _well(wanted, address, recipe, configuration):
+        if _well(address, recipe, configuration):
             return True
         time.sleep(0.3)
     return False

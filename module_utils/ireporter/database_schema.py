@@ -30,8 +30,8 @@ def environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ} | {"LC_ALL": "C.UTF-8"}
 
 
-def _call(argv: Sequence[str], what: str) -> bytes:
-    completed = subprocess.run(argv, capture_output=True, check=False, env=environment(), stdin=subprocess.DEVNULL)
+def _call(argv: Sequence[str], what: str, archive: int | None = None) -> bytes:
+    completed = subprocess.run(argv, capture_output=True, check=False, env=environment(), stdin=subprocess.DEVNULL, pass_fds=() if archive is None else (archive,))
     if completed.returncode != 0:
         lines = completed.stderr.decode(errors="backslashreplace").strip().splitlines()
         raise MigrationError(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import MigrationError
-from .file_manifest import manifest
+from .file_manifest import mount_points_below
 from .file_trees import FileTree, absolute, claim, parse_trees
 from .file_verification import Difference, FileComparison, Progress, compare, text_of
 
@@ -133,13 +133,12 @@ def _must_be_copyable(job: _Job, *, owner: str, replace: bool) -> None:
 
 
 def _must_stay_on_one_file_system(root: Path) -> None:
-    for path, entry in manifest(root, content=False):
-        if "mount_point" in entry:
-            raise MigrationError(
-                f"{root}/{text_of(path)} is another file system inside a file tree",
-                check="file-system-boundary",
-                action="Make it a file tree of its own, or unmount it",
-            )
+    for path in sorted(mount_points_below(root)):
+        raise MigrationError(
+            f"{root}/{text_of(path)} is another file system inside a file tree",
+            check="file-system-boundary",
+            action="Make it a file tree of its own, or unmount it",
+        )
 
 
 def _copy(job: _Job, tree: FileTree, figures: _Figures) -> None:

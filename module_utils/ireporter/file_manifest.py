@@ -110,6 +110,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     # Of what the other side of the channel sends, this one word has a meaning; everything else is ignored.
     without = options.without_content or os.environ.get("SSH_ORIGINAL_COMMAND") == WITHOUT_CONTENT
+    if not without:
+        # What is about to be called equal must still be there after a power cut.
+        os.sync()
     try:
         for root in options.root:
             for line in lines(root, content=not without):
@@ -152,7 +155,7 @@ class _Walk:
         self.content = content
         self.pool = ThreadPoolExecutor(workers)
         self.open_folders: list[_Folder] = []
-        self.mount_points = _mount_points_below(root)
+        self.mount_points = mount_points_below(root)
         self.first_link: dict[tuple[int, int], bytes] = {}
         self.digests: dict[tuple[int, int, int, int], str] = {}
         self.pending: deque[Future[list[tuple[bytes, Entry]]]] = deque()
@@ -383,7 +386,7 @@ def _group(number: int) -> str | int:
     return number
 
 
-def _mount_points_below(root: Path) -> frozenset[bytes]:
+def mount_points_below(root: Path) -> frozenset[bytes]:
     """Relative paths at which something else is mounted, also when it is the same file system (a bind mount)."""
     above = os.fsencode(os.path.realpath(root)).rstrip(b"/") + b"/"
     found = set()

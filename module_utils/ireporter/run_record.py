@@ -20,7 +20,7 @@ STATUSES: Final = ("running", "succeeded", "failed", "undone")
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
 _STEP: Final = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 _SECRET_KEY: Final = re.compile(
-    r"passw|secret|token|passphrase|credential|api_?key|private_?key|authorization", re.IGNORECASE
+    r"passw|secret|token|passphrase|credential|api[-_ ]?key|private[-_ ]?key|authorization", re.IGNORECASE
 )
 _SECRET_VALUE: Final = re.compile(r"\bpassword\s*=|://[^/\s:@]+:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY", re.IGNORECASE)
 
@@ -146,6 +146,7 @@ class RunRecords:
         _refuse_secrets(
             {"reason": reason, "event": event, "details": details, "figures": figures, "versions": versions}
         )
+        reason, event, details, figures = _plain(reason), _plain(event), _plain(details), _plain(figures)
         now = self._now()
         run.update(
             step=step or run["step"],
@@ -173,11 +174,14 @@ class RunRecords:
     def events(self, run_id: str) -> Sequence[dict[str, Any]]:
         """Every event, oldest first. A last line cut short by a power cut is left out."""
         try:
-            lines = (self._folder(run_id) / "events.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = (self._folder(run_id) / "events.jsonl").read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:
             return []
         events = []
+        # Not splitlines(): text may hold other characters that count as line ends there.
         for number, line in enumerate(lines):
+            if not line:
+                continue
             try:
                 events.append(json.loads(line))
             except ValueError:
@@ -283,6 +287,15 @@ def _line(event: Mapping[str, object]) -> str:
 
 def _last_line_end(descriptor: int, size: int) -> int:
     return os.pread(descriptor, size, 0).rfind(b"\n") + 1
+
+
+def _plain(value: Any) -> Any:
+    """The same with undecodable bytes (of file names) written as escapes: JSON files are UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, Sequence) else value
 
 
 def _refuse_secrets(value: object, where: str = "") -> None:

@@ -47,7 +47,7 @@ class Trees:
     def mounts_at(self, path: Path) -> int:
         """How many mounts lie on this very path."""
         count = 0
-        for line in (self._proc / "self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        for line in (self._proc / "self/mountinfo").read_text(errors="surrogateescape").split("\n")[:-1]:
             point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), line.split(" ")[4])
             # The kernel writes bytes; octal escapes stand for blanks, tabs, newlines and backslashes only.
             count += point == str(path)
@@ -130,7 +130,7 @@ class Trees:
             if folder or (flags is not None and int(flags.group(1), 8) & os.O_ACCMODE != os.O_RDONLY):
                 paths.append(target)
         try:
-            for line in (process / "maps").read_text(errors="surrogateescape").splitlines():
+            for line in (process / "maps").read_text(errors="surrogateescape").split("\n"):
                 fields = line.split(maxsplit=5)
                 if len(fields) == 6 and fields[1][1] == "w" and fields[1][3] == "s" and fields[5].startswith("/"):
                     paths.append(fields[5])

@@ -50,7 +50,7 @@ def test_an_exact_copy_is_equal(copied: tuple[str, str]) -> None:
     found = verify(*copied)
     assert found["differences"] == []
     assert named(found, "expected_differences") == {("database setting", "ireporter_migration.copy_of")}
-    assert found["rows_verified"] == 2536
+    assert found["rows_verified"] == 2535
     assert found["cannot_detect"]
     assert verify(*copied, scope="structure")["differences"] == []
 
@@ -74,7 +74,7 @@ MUTATIONS = {
         {("row", "public.plain: id=1"), ("row", "public.plain: id=2")},
     ),
     "values swapped between columns": (
-        "UPDATE circular_b SET id = a + 1, a = 1", {("table data", "public.circular_b")},
+        "UPDATE keyless SET report = cluster, cluster = report WHERE cluster = 100", {("table data", "public.keyless")},
     ),
     "a row deleted": ("DELETE FROM plain WHERE id = 2", {("table data", "public.plain"), ("row", "public.plain: id=2")}),
     "a row doubled": ("INSERT INTO keyless VALUES (1, 1, 'twice')", {("table data", "public.keyless")}),
@@ -102,7 +102,7 @@ MUTATIONS = {
     "a foreign key gone": ("ALTER TABLE circular_a DROP CONSTRAINT circular_a_b_fkey",
                            {("object", "FK CONSTRAINT public.circular_a circular_a_b_fkey")}),
     "a constraint validated": ("ALTER TABLE guarded VALIDATE CONSTRAINT guarded_id_check",
-                               {("object", "TABLE public.guarded")}),
+                               {("object", "CHECK CONSTRAINT public.guarded guarded_id_check")}),
     "a trigger disabled": ("ALTER TABLE plain DISABLE TRIGGER audit_plain",
                            {("object", "TRIGGER public.plain audit_plain")}),
     "a trigger enabled": ("ALTER TABLE keyless ENABLE TRIGGER audit_keyless",
@@ -121,7 +121,7 @@ MUTATIONS = {
     "row-level security off": ("ALTER TABLE guarded DISABLE ROW LEVEL SECURITY", {("object", "ROW SECURITY public.guarded")}),
     "a view": ("CREATE OR REPLACE VIEW plain_view AS SELECT id, upper(name) AS name FROM plain", {("object", "VIEW public.plain_view")}),
     "a function's body": ("CREATE OR REPLACE FUNCTION plus(a int, b int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT b + a'",
-                          {("object", "FUNCTION public.plus(a integer, b integer)")}),
+                          {("object", "FUNCTION public.plus(integer, integer)")}),
     "a materialised view refreshed": ("REFRESH MATERIALIZED VIEW stale", {("materialised view", "public.stale")}),
     "a materialised view filled": ("REFRESH MATERIALIZED VIEW unfilled", {("table data", "public.unfilled")}),
     "a materialised view emptied": ("REFRESH MATERIALIZED VIEW stale WITH NO DATA", {("table data", "public.stale")}),
@@ -144,7 +144,7 @@ MUTATIONS = {
     "a large object's comment": ("COMMENT ON LARGE OBJECT 4711 IS 'other'", {("large object", "4711")}),
     "a large object gone": ("SELECT lo_unlink(3000000000)", {("large object", "3000000000")}),
     "a large object more": ("SELECT lo_create(99)", {("large object", "99")}),
-    "a security definer": ("ALTER FUNCTION plus SECURITY DEFINER", {("object", "FUNCTION public.plus(a integer, b integer)")}),
+    "a security definer": ("ALTER FUNCTION plus SECURITY DEFINER", {("object", "FUNCTION public.plus(integer, integer)")}),
 }  # fmt: skip
 
 

@@ -1,0 +1,142 @@
+"""The tenant's dictionary, its file trees, its HTTP answers and its facts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ireporter.commands import run
+from ireporter.errors import MigrationError
+from ireporter.tenant_database_info import table_group
+from ireporter.tenant_http import TenantHttp, _result_code
+from ireporter.tenant_info import tree_facts
+from ireporter.tenant_model import Tree, parse
+from ireporter.tenant_trees import Trees
+
+from tests.unit.tenant_fakes import tenant_dictionary
+
+
+def test_a_complete_tenant(tmp_path: Path) -> None:
+    tenant = parse(tenant_dictionary(tmp_path))
+    assert tenant.web.api_path == "/ConMasAPIACME/Rests/APIExecute.aspx"
+    assert tenant.web.webdav_login == tenant.web.login
+    assert "canary-password" not in str(tenant.without_secrets)
+    assert "canary-password" not in repr(tenant)
+    assert parse(tenant.without_secrets).web.login is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "Acme"},
+        {"name": "../acme"},
+        {"name": "a b"},
+        {"public_name": "https://acme.example"},
+        {"public_name": "acme.example; return 200"},
+        {"application": {"unit": "standin"}},
+        {"application": {"unit": "-standin.service x"}},
+        {"scheduled_units": "report@acme.timer"},
+        {"database_probes": []},
+        {"file_trees": []},
+        {"file_trees": [{"name": "x", "path": "relative"}]},
+        {"file_trees": [{"name": "x", "path": "/srv/../etc"}]},
+        {"web": {"gate_file": "/etc/nginx/x.conf"}},
+        {"web": {"gate_file": "/etc/nginx/a;b.gate.conf"}},
+        {"web": {"gate_file": "/n/a.gate.conf", "webdav_path": "/a b/"}},
+        {"web": {"gate_file": "/n/a.gate.conf", "login": {"user": "x"}}},
+        {"database": ""},
+    ],
+)
+def test_what_could_not_be_used_safely_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(MigrationError) as caught:
+        parse(tenant_dictionary(tmp_path, **change))
+    assert caught.value.check == "tenant-settings"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"<conmas><loginResult><code>0</code><remark/></loginResult></conmas>", "0"),
+        ("<conmas><loginResult><code>1</code><remark>違います</remark></loginResult></conmas>".encode(), "1"),
+        (b"<conmas><error><code>9</code></error></conmas>", "9"),
+        (b"<html>", "missing"),
+        (b"<conmas/>", "missing"),
+    ],
+)
+def test_login_answers(body: bytes, code: str) -> None:
+    assert _result_code(body) == code
+
+
+def test_no_answer_is_an_error_that_names_the_address(tmp_path: Path) -> None:
+    web = {"gate_file": "/n/acme.gate.conf", "address": "127.0.0.1", "port": 1, "ca_file": "/etc/ssl/certs/ca-certificates.crt"}
+    tenant = parse(tenant_dictionary(tmp_path, web=web))
+    with pytest.raises(MigrationError) as caught:
+        TenantHttp(tenant.public_name, tenant.web, timeout_seconds=1).request("GET", "/")
+    assert caught.value.check == "https-request"
+    assert "127.0.0.1" in caught.value.happened
+
+
+def test_a_write_probe_leaves_nothing_behind(tmp_path: Path) -> None:
+    os.utime(tmp_path, ns=(5_000_000_001, 6_000_000_001))
+    tree = Tree("output", tmp_path, "root", "")
+    assert Trees(run).try_write(tree) == "created"
+    assert list(tmp_path.iterdir()) == []
+    assert tmp_path.stat().st_mtime_ns == 6_000_000_001
+    assert Trees(run).try_write(Tree("x", tmp_path / "missing", "root", "")) == "ENOENT"
+
+
+def test_an_unknown_user_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MigrationError) as caught:
+        Trees(run).try_write(Tree("output", tmp_path, "nobody-of-that-name", ""))
+    assert "nobody-of-that-name" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("program", "seen"),
+    [
+        ("open('t/日本 \\x85 語.txt', 'w').close(); f = open('t/日本 \\x85 語.txt', 'a')", True),
+        ("import os; f = os.open('t', os.O_RDONLY)", True),
+        ("import os; os.chdir('t')", True),
+        ("import mmap; f = open('t/m', 'w+b'); f.write(b'x' * 9); f.flush(); m = mmap.mmap(f.fileno(), 9); f.close()", True),
+        ("open('t/r', 'w').close(); f = open('t/r')", False),
+        ("f = open('t2', 'w')", False),
+    ],
+)
+def test_who_could_write_past_a_mount_is_found(tmp_path: Path, program: str, seen: bool) -> None:
+    (tmp_path / "t").mkdir()
+    code = f"{program}\nprint('ready', flush=True)\nimport sys\nsys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        writers = [writer.pid for writer in Trees(run).writers([tmp_path / "t"])]
+        process.communicate("")
+    assert (process.pid in writers) is seen
+
+
+def test_a_tree_is_counted_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "empty folder").mkdir()
+    first = tmp_path / "a\nb"
+    first.write_bytes(b"12345")
+    (tmp_path / "hard link").hardlink_to(first)
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / os.fsdecode(b"\xff\xfe")).write_bytes(b"123")
+    os.utime(first, (1, 4_000_000_000))
+    facts = tree_facts("output", tmp_path)
+    assert (facts["files"], facts["directories"]) == (4, 1)
+    assert facts["bytes"] == 5 + 3 + len("nowhere")
+    assert facts["newest_mtime"] == 4_000_000_000
+    assert tree_facts("x", tmp_path / "missing")["exists"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("rep_top", "rep"), ("report_12_s_1", "report"), ("def_top", "def"), ("mst_user", "mst"), ("log_login", "log"), ("tmp", "other")],
+)
+def test_groups_of_tables(name: str, group: str) -> None:
+    assert table_group(name) == group
