@@ -31,18 +31,14 @@ def main() -> int:
 def up(arguments: argparse.Namespace) -> int:
     """Bring everything up."""
     with _alone():
-        _bring_up(_size(arguments), from_picture=False)
+        _bring_up(_size(arguments), as_new=False)
     return 0
 
 
 def reset(arguments: argparse.Namespace) -> int:
-    """Put shared01, dedicated01, the zone and the mailboxes back to how they were made."""
+    """Put the servers, the zone and the mailboxes back to how they were made."""
     with _alone():
-        for name in ("shared01", "dedicated01"):
-            hosts.remove(hosts.host(name))
-        _bring_up(_size(arguments), from_picture=True)
-        services.restore_zone()
-        services.empty_mailboxes()
+        _bring_up(_size(arguments), as_new=True)
     return 0
 
 
@@ -53,7 +49,12 @@ def _size(arguments: argparse.Namespace) -> tenants.Size | None:
     return tenants.Size(arguments.gigabytes or default.gigabytes, arguments.files or default.files)
 
 
-def _bring_up(wanted: tenants.Size | None, *, from_picture: bool) -> None:
+def _bring_up(wanted: tenants.Size | None, *, as_new: bool) -> None:
+    """Mend what can be mended; otherwise the lab as a whole is as new.
+
+    A migration leaves its traces on both servers and in the zone: one of them anew beside the others as they were
+    would be a state no real servers can be in.
+    """
     began = time.monotonic()
     made = images.ensure()
     nets = networks.ensure()
@@ -61,29 +62,42 @@ def _bring_up(wanted: tenants.Size | None, *, from_picture: bool) -> None:
     inventory.write_known_hosts(nets)
     images.seed_archives(f"{PREFIX}-archives")
     package = tenants.build_package()
-    more = {"shared01": tenants.files(package)}
-    configurations = {host: configuration.configuration(host, nets, more.get(host.name)) for host in hosts.HOSTS}
-    shared = hosts.host("shared01")
-    missing = tenants.what_is_missing(made[shared.image], wanted)
-    if from_picture and missing is None:
-        missing = "restored"
-    _say(f"shared01's data has to be {missing}" if missing else "images, networks, firewall", began)
-
-    def ensure(host: hosts.Host) -> str:
-        if host == shared and missing:
-            hosts.remove(shared)
-            if missing == "restored":
-                tenants.restore()
-            else:
-                tenants.discard()
-        done = hosts.ensure(host, made[host.image], nets, configurations[host])
-        if host == shared and missing == "generated":
-            tenants.generate(shared, made[shared.image], wanted or tenants.Size())
-        return done
+    files = {"shared01": tenants.files(package)}
+    plans = {
+        host: hosts.Plan(host, made[host.image], nets, configuration.configuration(host, nets, files.get(host.name)))
+        for host in hosts.HOSTS
+    }
+    servers = {hosts.host(name) for name in ("shared01", "dedicated01")}
+    shared_image = made[hosts.host("shared01").image]
+    missing = tenants.what_is_missing(shared_image, wanted)
+    _say("images, networks, firewall", began)
 
     with ThreadPoolExecutor() as pool:
-        done = list(pool.map(ensure, hosts.HOSTS))
-    networks.reloaded_where_lost(nets, {host.network: host.container for host in hosts.HOSTS})
+        as_new = as_new or missing is not None
+        mended = dict(
+            pool.map(lambda host: (host, None if as_new and host in servers else hosts.mend(plans[host])), hosts.HOSTS)
+        )
+        as_new = as_new or None in mended.values()
+        if as_new:
+            missing = missing or "restored"
+            _say(f"everything as new; shared01's data has to be {missing}", began)
+
+        def bring(host: hosts.Host) -> str:
+            if not (as_new and host in servers):
+                return mended[host] or hosts.make(plans[host])
+            hosts.remove(host)
+            if host.name == "shared01":
+                tenants.restore() if missing == "restored" else tenants.discard()
+            done = hosts.make(plans[host])
+            if host.name == "shared01" and missing == "generated":
+                tenants.generate(host, shared_image, wanted or tenants.Size())
+            return done
+
+        done = list(pool.map(bring, hosts.HOSTS))
+    if as_new:
+        services.restore_zone()
+        services.empty_mailboxes()
+    networks.reload_where_lost(nets, {host.network: host.container for host in hosts.HOSTS})
     inventory.write(nets, package)
     _say(", ".join(f"{host.name} {what}" for host, what in zip(hosts.HOSTS, done, strict=True)), began)
 
@@ -143,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=up)
     command = commands.add_parser(
-        "reset", parents=[size], help="shared01's tenants, dedicated01, zone and mailboxes as new, in seconds"
+        "reset", parents=[size], help="servers, tenants' data, zone and mailboxes as new, in seconds"
     )
     command.set_defaults(run=reset)
     command = commands.add_parser("status", help="one line per host; exit 1 unless all are up")

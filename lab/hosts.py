@@ -91,41 +91,73 @@ class Configuration:
         return buffer.getvalue()
 
 
-def ensure(wanted: Host, image: str, networks: Networks, configuration: Configuration) -> str:
-    """Bring one host up, from whatever state it is in.
+@dataclass(frozen=True)
+class Plan:
+    """How a host has to be."""
 
-    :return: what was done: ``well``, ``started`` or ``made``.
+    host: Host
+    image: str
+    networks: Networks
+    configuration: Configuration
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+        return str(self.networks.address(self.host.network, self.host.number))
+
+    @property
+    def recipe(self) -> str:
+        """Changes with anything the host is made of; written on its container and, when it is finished, on its disk."""
+        parts = (self.image, self.address, self.networks, self.host, _CAPABILITIES, self.configuration.digest())
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def mend(plan: Plan) -> str | None:
+    """See whether a host is as planned; start it where podman knows that it is stopped.
+
+    :return: ``well`` or ``started``; ``None`` where it has to be made anew.
     """
-    address = str(networks.address(wanted.network, wanted.number))
-    recipe = hashlib.sha256(
-        repr((image, address, networks, wanted, _CAPABILITIES, configuration.digest())).encode()
-    ).hexdigest()[:16]
-    known = inspect("container", wanted.container)
-    if known and known["Config"]["Labels"].get("lab.recipe") == recipe:
-        if _alive(known) and _well(address, recipe, configuration):
-            return "well"
-        if _started(wanted, recipe) and _wait_until_well(wanted, address, recipe, configuration):
-            return "started"
-    remove(wanted)
-    _make(wanted, image, networks, address, recipe)
-    _configure(wanted, configuration, recipe)
-    if not _wait_until_well(wanted, address, recipe, configuration):
-        raise LabError(f"{wanted.name} does not come up. Look with: script/lab shell {wanted.name}; journalctl -b")
+    known = inspect("container", plan.host.container)
+    if known is None or known["Config"]["Labels"].get("lab.recipe") != plan.recipe:
+        return None
+    if known["State"].get("Running") and not _first_process_lives(known):
+        # Ended behind podman's back: podman 4.3 never gets such a container out of "stopping" again.
+        return None
+    if _first_process_lives(known) and _well(plan):
+        return "well"
+    attempt("stop", "--time", "5", plan.host.container, timeout_seconds=60)
+    if attempt("start", plan.host.container, timeout_seconds=120).returncode != 0:
+        return None
+    finished = attempt("exec", plan.host.container, "grep", "-qx", plan.recipe, _CONFIGURED).returncode == 0
+    return "started" if finished and _wait_until_well(plan) else None
+
+
+def make(plan: Plan) -> str:
+    """Make a host anew; what its disk held is lost.
+
+    :return: ``made``.
+    :raises LabError: it does not come up.
+    """
+    remove(plan.host)
+    _run(plan)
+    _configure(plan)
+    if not _wait_until_well(plan):
+        raise LabError(f"{plan.host.name} does not come up. Look with: script/lab shell {plan.host.name} journalctl -b")
     return "made"
 
 
 def remove(wanted: Host) -> None:
     """Take a host away; what its disk held is lost. Connections to it end at once rather than by a time-out."""
-    if inspect("container", wanted.container) is None:
-        return
-    attempt("exec", wanted.container, "sh", "-c", "systemctl stop ssh.socket ssh; pkill -x sshd", timeout_seconds=20)
-    podman("rm", "--force", "--time", "0", wanted.container)
+    if running(wanted):
+        stop = "systemctl stop ssh.socket ssh; pkill -x sshd"
+        attempt("exec", wanted.container, "sh", "-c", stop, timeout_seconds=20)
+    podman("rm", "--force", "--ignore", "--time", "0", wanted.container)
 
 
 def running(wanted: Host) -> bool:
     """Whether its first process lives."""
     known = inspect("container", wanted.container)
-    return known is not None and _alive(known)
+    return known is not None and bool(known["State"].get("Running")) and _first_process_lives(known)
 
 
 def address_of(wanted: Host) -> str | None:
@@ -161,92 +193,68 @@ def ssh_command(address: str, *, user: str = "ansible") -> list[str]:
     ]
 
 
-def _make(wanted: Host, image: str, networks: Networks, address: str, recipe: str) -> None:
-    names = [f"--add-host={other.name}:{networks.address(other.network, other.number)}" for other in HOSTS]
+def _run(plan: Plan) -> None:
+    names = [f"--add-host={other.name}:{plan.networks.address(other.network, other.number)}" for other in HOSTS]
     podman(
-        *("run", "--detach", "--systemd=always", "--name", wanted.container, "--hostname", wanted.name),
-        *("--label", f"lab.recipe={recipe}", "--label", f"lab={PREFIX}", "--pids-limit", "-1", "--shm-size", "512m"),
-        *("--network", f"{PREFIX}-{wanted.network}", "--ip", address, *names),
+        *("run", "--detach", "--systemd=always", "--name", plan.host.container, "--hostname", plan.host.name),
+        *("--label", f"lab.recipe={plan.recipe}", "--label", f"lab={PREFIX}", "--pids-limit", "-1"),
+        *("--shm-size", "512m", "--network", f"{PREFIX}-{plan.host.network}", "--ip", plan.address, *names),
         *(f"--cap-add={capability}" for capability in _CAPABILITIES),
-        *(f"--volume={PREFIX}-{volume}" for volume in wanted.volumes),
-        image,
+        *(f"--volume={PREFIX}-{volume}" for volume in plan.host.volumes),
+        plan.image,
     )
 
 
-def _configure(wanted: Host, configuration: Configuration, recipe: str) -> None:
+def _configure(plan: Plan) -> None:
+    container = plan.host.container
     deadline = time.monotonic() + _BOOT_SECONDS
     while True:  # "degraded" will do: sshd has no host key yet
-        state = attempt("exec", wanted.container, "systemctl", "is-system-running", timeout_seconds=30).stdout.strip()
+        state = attempt("exec", container, "systemctl", "is-system-running", timeout_seconds=30).stdout.strip()
         if state in (b"running", b"degraded"):
             break
         if time.monotonic() > deadline:
             raise LabError(
-                f"systemd of {wanted.name} did not boot in {_BOOT_SECONDS:.0f} s; it says {state.decode()!r}."
+                f"systemd of {plan.host.name} did not boot in {_BOOT_SECONDS:.0f} s; it says {state.decode()!r}."
             )
         time.sleep(0.2)
-    execute(wanted, "tar", "--extract", "--preserve-permissions", "--directory=/", stdin=configuration.archive())
-    script = f"set -euo pipefail\n{configuration.script}\necho {recipe} > {_CONFIGURED}\n"
-    execute(wanted, "bash", "-s", stdin=script.encode())
+    files = plan.configuration.archive()
+    execute(plan.host, "tar", "--extract", "--preserve-permissions", "--directory=/", stdin=files)
+    script = f"set -euo pipefail\n{plan.configuration.script}\necho {plan.recipe} > {_CONFIGURED}\n"
+    execute(plan.host, "bash", "-s", stdin=script.encode())
 
 
-def _started(wanted: Host, recipe: str) -> bool:
-    """Start it again as it is on disk; false where it cannot be started or was never finished."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        known = inspect("container", wanted.container)
-        # What was ended behind podman's back stays a zombie for a moment, and a container stopped meanwhile stays "stopping".
-        if known and (not known["State"].get("Running") or _first_process(known) in ("alive", "gone")):
-            attempt("stop", "--time", "3", wanted.container, timeout_seconds=60)
-            if attempt("start", wanted.container, timeout_seconds=120).returncode == 0:
-                return attempt("exec", wanted.container, "grep", "-qx", recipe, _CONFIGURED).returncode == 0
-        time.sleep(0.5)
-    return False
-
-
-def _first_process(known: dict[str, Any]) -> str:
-    """``alive``, ``zombie`` or ``gone``."""
+def _first_process_lives(known: dict[str, Any]) -> bool:
     pid = int(known["State"].get("Pid") or 0)
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return "gone"
-    return "zombie" if state in "ZX" else "alive"
+        return False
+    return state not in "ZX"
 
 
-def _alive(known: dict[str, Any]) -> bool:
-    return bool(known["State"].get("Running")) and _first_process(known) == "alive"
-
-
-def _well(address: str, recipe: str, configuration: Configuration) -> bool:
+def _well(plan: Plan) -> bool:
     """Asked the way Ansible will ask: by SSH."""
-    question = f"test $(cat {_CONFIGURED}) = {recipe}"
-    if configuration.services:
-        question += f" && systemctl is-active --quiet {' '.join(configuration.services)}"
-    return _ask(address, question)
+    question = f"test $(cat {_CONFIGURED}) = {plan.recipe}"
+    if plan.configuration.services:
+        question += f" && systemctl is-active --quiet {' '.join(plan.configuration.services)}"
+    return _ask(plan.address, question)
 
 
 def _ask(address: str, question: str) -> bool:
+    command = [*ssh_command(address), question]
     try:
-        return (
-            subprocess.run(
-                [*ssh_command(address), question],
-                capture_output=True,
-                timeout=15,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            ).returncode
-            == 0
-        )
+        completed = subprocess.run(command, capture_output=True, timeout=15, stdin=subprocess.DEVNULL, check=False)
     except subprocess.TimeoutExpired:
         return False
+    return completed.returncode == 0
 
 
-def _wait_until_well(wanted: Host, address: str, recipe: str, configuration: Configuration) -> bool:
+def _wait_until_well(plan: Plan) -> bool:
     deadline = time.monotonic() + _BOOT_SECONDS
     while time.monotonic() < deadline:
-        if not running(wanted):
+        if not running(plan.host):
             return False
-        if _well(address, recipe, configuration):
+        if _well(plan):
             return True
         time.sleep(0.3)
     return False

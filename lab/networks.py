@@ -86,7 +86,7 @@ table ip {_TABLE} {{
     _nft("-f", "-", stdin=rules)
 
 
-def reloaded_where_lost(networks: Networks, containers: dict[str, str]) -> None:
+def reload_where_lost(networks: Networks, containers: dict[str, str]) -> None:
     """Let podman write its own rules again where someone flushed them.
 
     :param containers: running containers by the network they are in.

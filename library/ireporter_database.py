@@ -15,9 +15,10 @@ description:
     Indexes, constraints and triggers follow when the rows are there. Statistics are made last.
   - A role missing on the target is made there, with its attributes, memberships, settings and password verifier.
     A role that has a password on the target keeps it.
-  - Data that is not this project's copy of O(source) is never touched. Until it is complete, the target database
-    carries the comment C(ireporter-migration: incomplete copy), and the next run starts it over.
-    A complete copy carries the database setting C(ireporter_migration.copy_of), which names its source.
+  - >-
+    Data that is not this project's copy of O(source) is never touched. Until it is complete, the target database
+    carries the comment C(ireporter-migration: incomplete copy), and the next run starts it over. A complete copy
+    carries the database setting C(ireporter_migration.copy_of), which names its source.
   - Tablespaces are ignored, RV(notes) says so where it matters. Foreign tables come along, the data behind them does not.
 author:
   - i-Reporter migration maintainers (@ireporter-migration)

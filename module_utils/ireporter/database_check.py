@@ -117,3 +117,25 @@ def check_source(source: Connection) -> None:
             check="prepared-transactions",
             action="Commit or roll them back (pg_prepared_xacts names them), then run again",
         )
+
+
+def check_hash_partitions(source: Connection) -> None:
+    """
+    :raises MigrationError: rows are spread by the hash of an enum, which is another one in another database, so that they
+        would belong into other partitions there (check ``hash-partition``).
+    """
+    rows = query(
+        source,
+        """
+        SELECT p.partrelid::regclass::text FROM pg_partitioned_table p
+        JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs)
+        JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type e ON e.oid IN (t.typelem, t.typbasetype)
+        WHERE p.partstrat = 'h' AND 'e' IN (t.typtype, e.typtype) ORDER BY 1
+        """,
+    )
+    if rows:
+        raise MigrationError(
+            f"The table {rows[0][0]} is partitioned by the hash of an enum, which differs between databases",
+            check="hash-partition",
+            action=f"Partition {rows[0][0]} by the hash of a text column instead, then run again",
+        )

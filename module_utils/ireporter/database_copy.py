@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 
@@ -109,6 +107,7 @@ def run(spec: dict[str, object], progress: Progress) -> dict[str, object]:
         updates = database_check.check_extensions(source, target.connection)
         database_check.check_libraries(source, target.connection)
         database_check.check_locales(source, target.connection, properties)
+        database_check.check_hash_partitions(source)
         notes = _notes(source, properties)
         if request.check_mode:
             return {"changed": True, "target_before": before, "notes": notes, **_figures(read_tables(source))}
@@ -264,8 +263,7 @@ def _copy(
         tables = read_tables(source)
         stages = _Stages(progress, sum(table.total_bytes for table in tables))
         with stages.stage("schema"):
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ireporter-migration-")))
-            archive = directory / "schema"
+            archive = stack.enter_context(database_schema.archive_in_memory())
             database_schema.dump(request.source, versions, snapshot, archive)
             created, changed = apply_roles(
                 target.connection, roles, database=target.name, keep_passwords=request.keep_role_passwords

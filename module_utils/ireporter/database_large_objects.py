@@ -19,12 +19,13 @@ def copy_large_objects(source: Connection, target: Connection, progress: Callabl
     page_bytes = int(value(source, "SELECT current_setting('block_size')::int / 4"))
     grants = explode(source, "oid, lomacl", "pg_largeobject_metadata", "lomacl IS NOT NULL")
     count = 0
-    with target.transaction(), source.cursor("large_objects") as objects:
+    with source.cursor("large_objects") as objects:
         objects.itersize = _BATCH_OBJECTS
         objects.execute(
             "SELECT oid, pg_get_userbyid(lomowner), obj_description(oid, 'pg_largeobject'), lomacl IS NULL"
             " FROM pg_largeobject_metadata"
         )
+        # A transaction each: an owner or a comment keeps a lock until its end, and a server has few thousands of them.
         for number, owner, comment, default_grants in objects:
             count += 1
             statements = [f"SELECT lo_create({number})", f"ALTER LARGE OBJECT {number} OWNER TO {identifier(owner)}"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from .errors import MigrationError
 from .freeze_record import FreezeRecord
 from .gate import Gate
+from .tenant_model import LAUNCHER
 from .tenant_server import Server
 from .tenant_units import UnitState
 from .unit import stop_all
@@ -72,9 +73,23 @@ def obstacles(server: Server) -> list[dict[str, str]]:
     return found
 
 
+def _missing_tool(server: Server) -> list[dict[str, str]]:
+    """No obstacle of the tenant (the migration installs it), but without it the lease could not reopen the tenant."""
+    tool = server.run([LAUNCHER, "freeze-status", server.tenant.name], check=False) if Path(LAUNCHER).exists() else None
+    if tool is not None and tool.returncode == 0:
+        return []
+    return [
+        {
+            "check": "tools-installed",
+            "message": f"{LAUNCHER}, which the lease of a freeze calls, {'is missing' if tool is None else 'does not work'} on this server",
+            "action": "Apply the role ireporter_migration_tools to it",
+        }
+    ]
+
+
 def refuse_obstacles(server: Server) -> None:
     """:raises MigrationError: the first obstacle; all of them are its ``figures``."""
-    found = obstacles(server)
+    found = [*_missing_tool(server), *obstacles(server)]
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         error = MigrationError(found[0]["message"] + more, check=found[0]["check"], action=found[0]["action"])

@@ -106,8 +106,8 @@ AccuracySec=1s
 WantedBy=timers.target
 """,
         )
+        self._run(["systemctl", "enable", "--no-reload", self.timer, self.service])
         self._units.reload_definitions()
-        self._run(["systemctl", "enable", self.timer, self.service])
         self._run(["systemctl", "restart", self.timer])
         if not self.armed():
             raise MigrationError(
@@ -149,8 +149,7 @@ WantedBy=multi-user.target
         if self.held():
             return False
         self._write(self.holder, content)
-        self._units.reload_definitions()
-        self._run(["systemctl", "enable", self.holder])
+        self._run(["systemctl", "enable", "--no-reload", self.holder])
         return True
 
     def held(self) -> bool:
@@ -166,7 +165,7 @@ WantedBy=multi-user.target
         for name in present:
             if name.endswith(".timer"):
                 self._run(["systemctl", "stop", name])
-            self._run(["systemctl", "disable", name])
+            self._run(["systemctl", "disable", "--no-reload", name])
         for name in present:
             with contextlib.suppress(FileNotFoundError):
                 (self._directory / name).unlink()

@@ -12,7 +12,7 @@ import psycopg
 
 from . import database_schema, verification_objects
 from .database_catalog import Table, read_tables, read_types
-from .database_connection import Address, Connection, exported_snapshot, one_line, require_superuser
+from .database_connection import Address, Connection, exported_snapshot, one_line, require_superuser, value
 from .errors import MigrationError
 from .verification_exceptions import ABSENT, CANNOT_DETECT, Difference, split
 from .verification_rows import Seeds, Side, differing_rows, digest_tables
@@ -106,7 +106,8 @@ def _compare_databases(spec: dict[str, object], findings: _Findings, progress: P
         snapshots = [stack.enter_context(exported_snapshot(session)) for session in sessions]
         versions = [session.info.server_version for session in sessions]
         # The schema texts take seconds of two other programs, meanwhile the rows are read.
-        texts = _Texts(addresses, versions, snapshots)
+        encodings = [str(value(session, "SHOW server_encoding")) for session in sessions]
+        texts = _Texts(addresses, versions, snapshots, encodings)
         stack.callback(texts.wait)
         source, target = sessions
         seeds = Seeds.draw()
@@ -139,12 +140,14 @@ def _compare_databases(spec: dict[str, object], findings: _Findings, progress: P
 class _Texts:
     """The schema texts of both sides, read at the same time in the background."""
 
-    def __init__(self, addresses: tuple[Address, Address], versions: list[int], snapshots: list[str]) -> None:
+    def __init__(
+        self, addresses: tuple[Address, Address], versions: list[int], snapshots: list[str], encodings: list[str]
+    ) -> None:
         self._found: list[str | BaseException] = ["", ""]
 
         def read(side: int) -> None:
             try:
-                self._found[side] = database_schema.text(addresses[side], versions, snapshots[side])
+                self._found[side] = database_schema.text(addresses[side], versions, snapshots[side], encodings[side])
             except BaseException as error:  # raised again by the thread that waits
                 self._found[side] = error
 

@@ -77,7 +77,7 @@ CANNOT_DETECT: tuple[str, ...] = (
     "Two different rows with the same 128-bit digest: less than once in 10**38 comparisons.",
 )
 
-_LINKAGE = re.compile(r"(report_[0-9]+_s_[0-9]+|view_report_[0-9]+)(\b|_)")
+_LINKAGE = re.compile(r"(?<!\w)(report_[0-9]+_s_[0-9]+|view_report_[0-9]+)(\b|_)")
 
 
 def linkage_object(name: str) -> bool:

@@ -302,3 +302,38 @@ def test_another_encoding(cluster: Cluster, clean_second: Cluster) -> None:
     copy(source, target)
     assert differences(source, target) == []
     cluster.execute("postgres", "DROP DATABASE euc")
+
+
+def test_text_without_an_encoding(cluster: Cluster, clean_second: Cluster) -> None:
+    cluster.execute("postgres", "DROP DATABASE IF EXISTS raw")
+    cluster.execute("postgres", "CREATE DATABASE raw TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    cluster.execute(
+        "raw", """CREATE TABLE "帳票" (a text PRIMARY KEY); INSERT INTO "帳票" VALUES (E'\\xff\\x80'), ('ソ')"""
+    )
+    source, target = cluster.conninfo("raw"), clean_second.conninfo("raw")
+    copy(source, target)
+    assert differences(source, target) == []
+    clean_second.execute("raw", """UPDATE "帳票" SET a = E'\\xff\\x81' WHERE a = E'\\xff\\x80'""")
+    assert len(differences(source, target)) == 3  # type: ignore[arg-type]
+    cluster.execute("postgres", "DROP DATABASE raw")
+
+
+def test_wide_and_many(cluster: Cluster, clean_second: Cluster) -> None:
+    cluster.execute("postgres", "DROP DATABASE IF EXISTS wide; CREATE DATABASE wide")
+    columns = ", ".join(f"cluster_{number} {'int' if number % 2 else 'colour'}" for number in range(1600))
+    values = ", ".join("1" if number % 2 else "'a'" for number in range(200))
+    cluster.execute("wide", f"CREATE TYPE colour AS ENUM ('a'); CREATE TABLE report_1_s_1 ({columns});"
+                            f"INSERT INTO report_1_s_1 VALUES ({values})")  # fmt: skip
+    cluster.execute("wide", "".join(f"CREATE TABLE t{n} (a int); INSERT INTO t{n} VALUES ({n});" for n in range(300)))
+    source, target = cluster.conninfo("wide"), clean_second.conninfo("wide")
+    assert copy(source, target)["tables"] == 301
+    assert differences(source, target) == []
+    cluster.execute("postgres", "DROP DATABASE wide")
+
+
+def test_hash_partitions_of_an_enum_are_refused(cluster: Cluster, clean_second: Cluster) -> None:
+    cluster.execute("postgres", "DROP DATABASE IF EXISTS hashed; CREATE DATABASE hashed")
+    cluster.execute("hashed", "CREATE TYPE colour AS ENUM ('a'); CREATE TABLE t (c colour) PARTITION BY HASH (c)")
+    with pytest.raises(MigrationError, match=r"table .*t is partitioned.*hash-partition"):
+        copy(cluster.conninfo("hashed"), clean_second.conninfo("hashed"))
+    cluster.execute("postgres", "DROP DATABASE hashed")

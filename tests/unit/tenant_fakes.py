@@ -199,12 +199,16 @@ class FakeWeb:
 
     def _status(self, headers: Mapping[str, str] | None = None) -> int:
         gate = self.world.gate
-        admitted = gate is not None and gate.secret is not None and (headers or {}).get("X-IReporter-Smoke") == gate.secret
+        admitted = (
+            gate is not None and gate.secret is not None and (headers or {}).get("X-IReporter-Smoke") == gate.secret
+        )
         if gate is not None and not admitted and "http" not in self.world.leaks:
             return gate.status
         return 200 if self.world.serving() or "http" in self.world.leaks else 502
 
-    def request(self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Response:
+    def request(
+        self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Response:
         status = self._status(headers)
         return Response(status, {"x-ireporter-gate": "g"} if self.world.gate and status != 200 else {}, b"")
 

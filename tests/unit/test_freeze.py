@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from ireporter import freeze as freezing
+from ireporter import freeze_steps
 from ireporter.errors import MigrationError
 from ireporter.freeze import FreezeWish
 from ireporter.freeze_record import ARMED, DISARMED
@@ -16,7 +17,10 @@ from tests.unit.tenant_fakes import Killed, Stage, stage
 
 
 @pytest.fixture
-def acme(tmp_path: Path) -> Stage:
+def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    launcher = tmp_path / "ireporter-migration"
+    launcher.touch()
+    monkeypatch.setattr(freeze_steps, "LAUNCHER", str(launcher))
     return stage(tmp_path)
 
 
@@ -91,7 +95,16 @@ def test_a_way_round_the_freeze_is_found_and_the_tenant_serves_again(acme: Stage
     assert acme.world.facts() == before
 
 
-STEPS = ["arm", "gate", "stop report@acme.timer", "stop standin@acme.service", "limit 0", "terminate", "mount output", "mount webdav"]
+STEPS = [
+    "arm",
+    "gate",
+    "stop report@acme.timer",
+    "stop standin@acme.service",
+    "limit 0",
+    "terminate",
+    "mount output",
+    "mount webdav",
+]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -106,7 +119,9 @@ def test_a_failing_step_is_undone(acme: Stage, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_freeze_killed_anywhere_is_undone_by_its_lease(acme: Stage, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_freeze_killed_anywhere_is_undone_by_its_lease(
+    acme: Stage, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = acme.world.facts()
     acme.world.kill_at = step
 
@@ -252,6 +267,12 @@ def test_an_obstacle_is_refused_before_anything_is_touched(acme: Stage, change: 
     assert acme.server.records.read() is None
 
 
+def test_without_the_program_that_the_lease_calls_nothing_is_frozen(acme: Stage) -> None:
+    Path(freeze_steps.LAUNCHER).unlink()
+    assert failure(lambda: freezing.freeze(acme.server, FreezeWish())).check == "tools-installed"
+    assert "arm" not in acme.world.steps
+
+
 def test_a_request_that_does_not_end_thaws(acme: Stage) -> None:
     before = acme.world.facts()
     acme.world.writing = [Session(9, "acme_app", "standin", superuser=False)]
@@ -311,7 +332,9 @@ def test_only_the_smoke_client_is_admitted(acme: Stage) -> None:
 
 def test_nobody_is_admitted_to_a_frozen_source(acme: Stage) -> None:
     freezing.freeze(acme.server, FreezeWish())
-    error = failure(lambda: freezing.close(acme.server, moved_to=None, admit_secret="a" * 20, drain_seconds=5, run_id=None))
+    error = failure(
+        lambda: freezing.close(acme.server, moved_to=None, admit_secret="a" * 20, drain_seconds=5, run_id=None)
+    )
     assert error.check == "admit-secret"
     assert observe(acme.server).state == "frozen"
 

@@ -20,7 +20,9 @@ from tests.unit.tenant_fakes import FakeClock, tenant_dictionary
 
 PAGE = Path("/etc/nginx/ireporter/acme.maintenance.html")
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner, max_size=3), max_leaves=5
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
 )
 
 
@@ -30,7 +32,9 @@ json_values = st.recursive(
     moved=st.none() | st.just("https://new.example:8443/a%20b/"),
     before=st.none() | st.dictionaries(st.text(), json_values, max_size=3),
 )
-def test_what_was_rendered_is_read_back(variant: str, retry: int, moved: str | None, before: dict[str, object] | None) -> None:
+def test_what_was_rendered_is_read_back(
+    variant: str, retry: int, moved: str | None, before: dict[str, object] | None
+) -> None:
     secret = "Secret-of-the-run_01" if variant == gates.ADMIT else None
     gate = Gate(variant, retry, moved, secret, before)
     text = render("acme", PAGE, gate)
@@ -57,7 +61,9 @@ def test_a_secret_that_could_be_interpreted_is_refused(secret: str) -> None:
     assert secret not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["javascript:alert(1)", "https://x/<script>", 'https://x/"', "https://x/;", "//x", "https://x/ y"])
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "https://x/<script>", 'https://x/"', "https://x/;", "//x", "https://x/ y"]
+)
 def test_an_address_that_could_be_interpreted_is_refused(url: str) -> None:
     with pytest.raises(MigrationError):
         gates.check_url(url)

@@ -20,7 +20,11 @@ class Systemctl:
 
     def __call__(self, argv: Sequence[str], **_options: object) -> Completed:
         self.calls.append(list(argv))
-        return Completed(0, f"ActiveState=active\nSubState={self.sub_state}\nUnitFileState=enabled\nLoadState=loaded\n", "")
+        if argv[1] == "is-enabled":
+            return Completed(0, "enabled\n", "")
+        return Completed(
+            0, f"ActiveState=active\nSubState={self.sub_state}\nUnitFileState=enabled\nLoadState=loaded\n", ""
+        )
 
 
 def proc(folder: Path, boot: str = "b", started: int = 42) -> Path:
@@ -58,7 +62,13 @@ def test_armed_units_count_monotonically_and_survive_a_reboot(tmp_path: Path) ->
     assert "Restart=on-failure" in service
     assert "thaw acme --by-lease" in service
     assert run.calls[-2][:3] == ["systemctl", "restart", "ireporter-lease-acme.timer"]
-    assert ["systemctl", "enable", "ireporter-lease-acme.timer", "ireporter-lease-acme.service"] in run.calls
+    assert [
+        "systemctl",
+        "enable",
+        "--no-reload",
+        "ireporter-lease-acme.timer",
+        "ireporter-lease-acme.service",
+    ] in run.calls
 
 
 def test_a_timer_that_does_not_count_is_a_failure(tmp_path: Path) -> None:

@@ -43,7 +43,9 @@ def test_a_run_from_start_to_finish(bench: Bench) -> None:
     assert not started["resumed"]
     bench.clock.seconds += 5
     bench.record(started["id"], figures={"rows": 7}, details={"tables": 3})
-    done = bench.record(started["id"], finish=True, step="announce", status="succeeded", reason="Done", figures={"files": 2})
+    done = bench.record(
+        started["id"], finish=True, step="announce", status="succeeded", reason="Done", figures={"files": 2}
+    )
     assert done["run"]["figures"] == {"rows": 7, "files": 2}
     assert done["run"]["finished_at"] is not None
     assert [event["event"] for event in done["content"]["events"]] == ["started", "copy running", "announce succeeded"]
@@ -91,7 +93,9 @@ def test_another_session_cannot_write(bench: Bench) -> None:
         {"versions": {"key": "-----BEGIN OPENSSH PRIVATE KEY-----"}},
     ],
 )
-def test_what_looks_like_a_secret_is_refused_and_nothing_is_written(bench: Bench, values: dict[str, Any], tmp_path: Path) -> None:
+def test_what_looks_like_a_secret_is_refused_and_nothing_is_written(
+    bench: Bench, values: dict[str, Any], tmp_path: Path
+) -> None:
     first = bench.start()
     with pytest.raises(MigrationError) as caught:
         bench.record(first["id"], **values)
@@ -121,7 +125,14 @@ def test_the_mirror_is_the_same_byte_for_byte(bench: Bench, tmp_path: Path) -> N
         assert (tmp_path / path).read_bytes() == (tmp_path / "target" / path).read_bytes()
 
 
-@pytest.mark.parametrize("content", [{}, {"run": {"tenant": "bravo", "id": "x"}, "events": []}, {"run": {"tenant": "acme", "id": "../x"}, "events": []}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"run": {"tenant": "bravo", "id": "x"}, "events": []},
+        {"run": {"tenant": "acme", "id": "../x"}, "events": []},
+    ],
+)
 def test_foreign_content_is_not_mirrored(bench: Bench, content: dict[str, Any]) -> None:
     with pytest.raises(MigrationError):
         bench.session.mirror(content)
@@ -148,7 +159,7 @@ def test_any_text_is_kept_as_it_is(reason: str, name: str, tmp_path_factory: pyt
     try:
         bench.record(first["id"], reason=reason, details={"name": name})
     except MigrationError as error:
-        assert error.check == "record-secret"  # noqa: PT017 - hypothesis may find one
+        assert error.check == "record-secret"
         return
     event = bench.records.events(first["id"])[-1]
     assert (event["reason"], event["details"]["name"]) == (reason, name)

@@ -72,7 +72,12 @@ def test_login_answers(body: bytes, code: str) -> None:
 
 
 def test_no_answer_is_an_error_that_names_the_address(tmp_path: Path) -> None:
-    web = {"gate_file": "/n/acme.gate.conf", "address": "127.0.0.1", "port": 1, "ca_file": "/etc/ssl/certs/ca-certificates.crt"}
+    web = {
+        "gate_file": "/n/acme.gate.conf",
+        "address": "127.0.0.1",
+        "port": 1,
+        "ca_file": "/etc/ssl/certs/ca-certificates.crt",
+    }
     tenant = parse(tenant_dictionary(tmp_path, web=web))
     with pytest.raises(MigrationError) as caught:
         TenantHttp(tenant.public_name, tenant.web, timeout_seconds=1).request("GET", "/")
@@ -101,7 +106,10 @@ def test_an_unknown_user_is_named(tmp_path: Path) -> None:
         ("open('t/日本 \\x85 語.txt', 'w').close(); f = open('t/日本 \\x85 語.txt', 'a')", True),
         ("import os; f = os.open('t', os.O_RDONLY)", True),
         ("import os; os.chdir('t')", True),
-        ("import mmap; f = open('t/m', 'w+b'); f.write(b'x' * 9); f.flush(); m = mmap.mmap(f.fileno(), 9); f.close()", True),
+        (
+            "import mmap; f = open('t/m', 'w+b'); f.write(b'x' * 9); f.flush(); m = mmap.mmap(f.fileno(), 9); f.close()",
+            True,
+        ),
         ("open('t/r', 'w').close(); f = open('t/r')", False),
         ("f = open('t2', 'w')", False),
     ],
@@ -136,7 +144,14 @@ def test_a_tree_is_counted_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "group"),
-    [("rep_top", "rep"), ("report_12_s_1", "report"), ("def_top", "def"), ("mst_user", "mst"), ("log_login", "log"), ("tmp", "other")],
+    [
+        ("rep_top", "rep"),
+        ("report_12_s_1", "report"),
+        ("def_top", "def"),
+        ("mst_user", "mst"),
+        ("log_login", "log"),
+        ("tmp", "other"),
+    ],
 )
 def test_groups_of_tables(name: str, group: str) -> None:
     assert table_group(name) == group

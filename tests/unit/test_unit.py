@@ -39,7 +39,9 @@ class Systemd:
             if argv[2] in self.active and self.while_followed:
                 self.while_followed.pop(0)()
             state = "active" if argv[2] in self.active else "inactive"
-            return Completed(0, f"ActiveState={state}\nLoadState=loaded\nUnitFileState=transient\nResult=oom-kill\n", "")
+            return Completed(
+                0, f"ActiveState={state}\nLoadState=loaded\nUnitFileState=transient\nResult=oom-kill\n", ""
+            )
         return Completed(0, "", "")
 
 
@@ -51,7 +53,13 @@ class Bench:
         self.state = folder / "state"
         self.folder = self.state / "acme" / RUN_ID
         self.unit = units.WorkUnit(
-            "database", "acme", RUN_ID, state_directory=self.state, run=self.systemd, clock=FakeClock(), launcher=str(self.launcher)
+            "database",
+            "acme",
+            RUN_ID,
+            state_directory=self.state,
+            run=self.systemd,
+            clock=FakeClock(),
+            launcher=str(self.launcher),
         )
 
     def end(self, result: dict[str, object] | None) -> None:
@@ -112,7 +120,9 @@ def test_a_result_of_an_earlier_attempt_is_not_taken_for_this_one(bench: Bench) 
 
 def test_the_works_own_error_comes_back_with_its_figures(bench: Bench) -> None:
     bench.unit.start({})
-    bench.end({"failed": True, "msg": "The disk is full", "check": "disk", "action": "Free some", "figures": {"rows": 3}})
+    bench.end(
+        {"failed": True, "msg": "The disk is full", "check": "disk", "action": "Free some", "figures": {"rows": 3}}
+    )
     with pytest.raises(MigrationError) as caught:
         bench.unit.follow(lambda _now: None)
     assert (caught.value.happened, caught.value.check) == ("The disk is full", "disk")

@@ -1,0 +1,112 @@
+"""Promise: between a shared and a tenant's own server only SSH from the shared one gets through, in the lab as in production."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.lab
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Tells four things apart: somebody answers, nobody listens, a firewall says no, silence.
+PROBE = """
+import errno, json, socket, sys
+from concurrent.futures import ThreadPoolExecutor
+def knock(target):
+    host, port = target
+    try:
+        with socket.create_connection((host, port), timeout=4):
+            return "open"
+    except ConnectionRefusedError:
+        return "nobody listens"
+    except OSError as error:
+        return "forbidden" if error.errno == errno.EHOSTUNREACH else f"silence: {error}"
+targets = json.loads(sys.argv[1])
+with ThreadPoolExecutor(40) as pool:
+    print(json.dumps(list(pool.map(knock, targets))))
+"""
+
+INTERESTING_PORTS = (21, 22, 25, 53, 80, 111, 443, 445, 873, 3389, 5432, 5433, 8080, 8443)
+
+
+@pytest.fixture(scope="module")
+def addresses() -> dict[str, str]:
+    """Address by host, as the lab wrote it for Ansible."""
+    variables = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/lab.yml").read_text(encoding="utf-8"))
+    found: dict[str, str] = variables["lab_addresses"]
+    return found
+
+
+def knock(lab: Any, source: str, targets: list[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """What each target answers when ``source`` knocks."""
+    answer = lab.on(source, f"python3 -c {shlex.quote(PROBE)} {shlex.quote(json.dumps(targets))}")
+    return dict(zip(targets, json.loads(answer), strict=True))
+
+
+def test_ssh_from_the_shared_server_gets_through(lab: Any, addresses: dict[str, str]) -> None:
+    """The control: the probe can see an open way, and it ends at a real sshd."""
+    target = (addresses["dedicated01"], 22)
+    assert knock(lab, "shared01", [target]) == {target: "open"}
+    banner = f"import socket; print(socket.create_connection({target!r}, 4).recv(7).decode())"
+    assert lab.on("shared01", f"python3 -c {shlex.quote(banner)}").strip() == "SSH-2.0"
+
+
+def test_the_services_forbidden_below_do_listen(lab: Any, addresses: dict[str, str]) -> None:
+    """The other control: what the dedicated server must not reach is there to be reached."""
+    own = addresses["shared01"]
+    assert knock(lab, "shared01", [(own, 22), (own, 443), ("127.0.0.1", 5432)]) == {
+        (own, 22): "open",
+        (own, 443): "open",
+        ("127.0.0.1", 5432): "open",
+    }
+
+
+def test_nothing_from_the_dedicated_to_the_shared_server(lab: Any, addresses: dict[str, str]) -> None:
+    """Neither SSH nor web nor PostgreSQL nor any other port."""
+    targets = [(addresses["shared01"], port) for port in (*INTERESTING_PORTS, *range(1024, 65536, 1499))]
+    assert set(knock(lab, "dedicated01", targets).values()) == {"forbidden"}
+
+
+def test_nothing_but_ssh_from_the_shared_to_the_dedicated_server(lab: Any, addresses: dict[str, str]) -> None:
+    """PostgreSQL and web of the tenant's own server are not the shared server's business."""
+    ports = [port for port in (*INTERESTING_PORTS, *range(1024, 65536, 1499)) if port != 22]
+    targets = [(addresses["dedicated01"], port) for port in ports]
+    assert set(knock(lab, "shared01", targets).values()) == {"forbidden"}
+
+
+@pytest.mark.parametrize("source", ["shared01", "dedicated01"])
+def test_name_servers_and_mail_are_reached_and_are_no_way_round(
+    lab: Any, addresses: dict[str, str], source: str
+) -> None:
+    """Both sides resolve names and send mail; nobody gets a shell on the servers in between."""
+    wanted = {
+        (addresses["ns1"], 53): "open",
+        (addresses["ns2"], 53): "open",
+        (addresses["mail01"], 25): "open",
+        (addresses["mail01"], 587): "open",
+        **{(addresses[name], 22): "forbidden" for name in ("ns1", "ns2", "mail01")},
+    }
+    assert knock(lab, source, list(wanted)) == wanted
+
+
+@pytest.mark.parametrize("source", ["ns1", "mail01"])
+def test_the_servers_in_between_reach_neither_side(lab: Any, addresses: dict[str, str], source: str) -> None:
+    """Not even SSH."""
+    targets = [(addresses[name], port) for name in ("shared01", "dedicated01") for port in (22, 443, 5432)]
+    assert set(knock(lab, source, targets).values()) == {"forbidden"}
+
+
+def test_the_tenants_databases_are_closed_to_everybody_outside(lab: Any, addresses: dict[str, str]) -> None:
+    """PostgreSQL of the shared server listens on loopback only: not even the control node gets to it."""
+    own = addresses["shared01"]
+    assert knock(lab, "shared01", [(own, 5432)]) == {(own, 5432): "nobody listens"}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((own, 5432), timeout=4)
+    socket.create_connection((own, 22), timeout=4).close()
