@@ -145,7 +145,7 @@ def shell(arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="script/lab", description=__doc__)
+    parser = argparse.ArgumentParser(prog="script/lab", description="The lab: real servers in containers.")
     commands = parser.add_subparsers(required=True, metavar="up|down|status|shell|reset|mails")
     size = argparse.ArgumentParser(add_help=False)
     size.add_argument(
@@ -180,7 +180,21 @@ def _alone() -> Iterator[None]:
     STATE.mkdir(parents=True, exist_ok=True)
     with (STATE / "lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            _hand_over()
+
+
+def _hand_over() -> None:
+    """Give what root wrote to whoever called sudo: Ansible runs as that user."""
+    if "SUDO_UID" not in os.environ:
+        return
+    user, group = int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
+    for top in (STATE.parent, inventory.FOLDER):
+        for path in (top, *top.rglob("*")):
+            if path.lstat().st_uid == 0:
+                os.lchown(path, user, group)
 
 
 def _say(what: str, began: float) -> None:

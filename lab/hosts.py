@@ -21,6 +21,8 @@ from lab.podman import attempt, inspect, podman
 _CONFIGURED = "/etc/lab-configured"
 # Beyond podman's own: bind mounts, firewall, looking into other users' processes, nice values. Every real server's root has them.
 _CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_NICE", "AUDIT_WRITE", "MKNOD")
+# Podman's AppArmor profile and SELinux label would forbid mounts that the capabilities allow.
+_SECURITY = ("apparmor=unconfined", "label=disable")
 _BOOT_SECONDS = 90.0
 
 
@@ -108,7 +110,15 @@ class Plan:
     @property
     def recipe(self) -> str:
         """Changes with anything the host is made of; written on its container and, when it is finished, on its disk."""
-        parts = (self.image, self.address, self.networks, self.host, _CAPABILITIES, self.configuration.digest())
+        parts = (
+            self.image,
+            self.address,
+            self.networks,
+            self.host,
+            _CAPABILITIES,
+            _SECURITY,
+            self.configuration.digest(),
+        )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
@@ -200,6 +210,7 @@ def _run(plan: Plan) -> None:
         *("--label", f"lab.recipe={plan.recipe}", "--label", f"lab={PREFIX}", "--pids-limit", "-1"),
         *("--shm-size", "512m", "--network", f"{PREFIX}-{plan.host.network}", "--ip", plan.address, *names),
         *(f"--cap-add={capability}" for capability in _CAPABILITIES),
+        *(f"--security-opt={option}" for option in _SECURITY),
         *(f"--volume={PREFIX}-{volume}" for volume in plan.host.volumes),
         plan.image,
     )

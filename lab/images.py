@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from lab.checkout import LabError
@@ -69,10 +70,10 @@ def seed_archives(volume: str) -> None:
 
 
 def remove() -> None:
-    """Take every image of ours out of podman's store, and the cached archives."""
+    """Take every image of ours out of podman's store, and the cached archives; what another checkout's lab uses stays."""
     listed = podman("images", "--format", "{{.Repository}}:{{.Tag}}").split()
     for name in (name for name in listed if name.startswith("localhost/ireporter-lab-")):
-        podman("rmi", "--force", name)
+        attempt("rmi", name)
     podman("volume", "rm", "--force", ARCHIVES)
 
 
@@ -84,9 +85,10 @@ def _digest() -> str:
 
 def _make_root(name: str) -> None:
     """A plain Debian 12: a registry's image where one answers, else straight from Debian's packages."""
-    if attempt("pull", "--quiet", _REGISTRY_IMAGE, timeout_seconds=120).returncode == 0:
-        podman("tag", _REGISTRY_IMAGE, name)
-        return
+    with suppress(LabError):  # a registry that never answers is none
+        if attempt("pull", "--quiet", _REGISTRY_IMAGE, timeout_seconds=180).returncode == 0:
+            podman("tag", _REGISTRY_IMAGE, name)
+            return
     made = subprocess.Popen(
         ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(BARE)}", "bookworm", "-"],
         stdout=subprocess.PIPE,

@@ -16,7 +16,9 @@ from lab.hosts import HOSTS
 from lab.networks import Networks
 from lab.tenants import TENANTS, Package, licence, webdav_accounts
 
-_INVENTORY = CHECKOUT / "inventories" / "lab"
+FOLDER = CHECKOUT / "inventories" / "lab"
+"""Where Ansible finds the lab."""
+
 _HEADER = (
     "# Written by script/lab up; edits are lost. Not committed: it names this machine and holds the lab's passwords.\n"
 )
@@ -55,14 +57,14 @@ def write(networks: Networks, package: Package) -> None:
             "ansible_python_interpreter": "/usr/bin/python3",
         },
     }
-    _write(_INVENTORY / "hosts.yml", groups)
-    _write(_INVENTORY / "group_vars" / "all" / "lab.yml", _variables(networks, found, package))
+    _write(FOLDER / "hosts.yml", groups)
+    _write(FOLDER / "group_vars" / "all" / "lab.yml", _variables(networks, found, package))
 
 
 def remove() -> None:
     """Take both files away: the hosts they name are gone."""
-    (_INVENTORY / "hosts.yml").unlink(missing_ok=True)
-    (_INVENTORY / "group_vars" / "all" / "lab.yml").unlink(missing_ok=True)
+    (FOLDER / "hosts.yml").unlink(missing_ok=True)
+    (FOLDER / "group_vars" / "all" / "lab.yml").unlink(missing_ok=True)
 
 
 def _variables(networks: Networks, found: dict[str, str], package: Package) -> dict[str, Any]:

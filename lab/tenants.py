@@ -254,7 +254,7 @@ def _made() -> dict[str, object] | None:
     if inspect("volume", _PRISTINE) is None:
         return None
     path = _mountpoint(_PRISTINE) / "made.json"
-    return json.loads(path.read_text()) if path.exists() else None  # type: ignore[no-any-return]
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _mountpoint(volume: str) -> Path:

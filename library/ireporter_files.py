@@ -185,6 +185,8 @@ differences_total:
   type: int
 """
 
+from pathlib import Path
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.ireporter import file_copy
 from ansible.module_utils.ireporter.errors import MigrationError
@@ -211,6 +213,10 @@ def main() -> None:
     )
     options = module.params
     run = options["run"]
+    if module.check_mode and options["channel"] and not Path(options["channel"]["directory"]).exists():
+        # Check mode opens no channel, so the target cannot be looked at.
+        module.warn("The channel to the target is not open: that all files would be copied is assumed.")
+        module.exit_json(changed=True)
     spec = {name: options[name] for name in ("file_trees", "channel", "direction", "final", "replace")}
     spec |= {"check": module.check_mode, "owner": run["tenant"] if run else None}
     try:

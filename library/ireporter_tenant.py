@@ -436,6 +436,12 @@ def _change(module: AnsibleModule, server: Server) -> dict[str, object]:
     return outcome.as_dict(server)
 
 
+def _for_want_of_provisioning(error: MigrationError) -> bool:
+    """Whether only that is missing which an earlier task would have installed, had it not been check mode."""
+    found = {obstacle["check"] for obstacle in getattr(error, "figures", {}).get("obstacles", [])} or {error.check}
+    return found <= {"server-programs", "tools-installed"}
+
+
 def main() -> None:
     """Check the arguments, change the tenant, return what happened."""
     module = AnsibleModule(
@@ -460,6 +466,8 @@ def main() -> None:
         server = this_server(parse(module.params["tenant"]))
         result = _change(module, server)
     except MigrationError as error:
+        if module.check_mode and _for_want_of_provisioning(error):
+            module.exit_json(changed=True, state=module.params["state"])
         module.fail_json(msg=str(error), **error.as_result(), **getattr(error, "figures", {}))
     module.exit_json(**result, diff={"before": f"{result['state_before']}\n", "after": f"{result['state']}\n"})
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from .database_connection import Connection, identifier, literal, query
 
+COPY_OF = "ireporter_migration.copy_of"
+"""Database setting that tells a copy of ours from foreign data, until the tenant opens on it."""
+
 # These hold lists of names, each quoted for itself (pg_dump knows the same list: variable_is_guc_list_quote).
 _LISTS = {
     "local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries",

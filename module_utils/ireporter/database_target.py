@@ -10,11 +10,10 @@ import psycopg
 
 from .database_connection import Address, Connection, identifier, literal, one_line, query, value
 from .database_roles import Role, apply_database_settings
-from .database_settings import Grant, explode, grant_statements, set_clause, setting_name
+from .database_settings import COPY_OF, Grant, explode, grant_statements, set_clause, setting_name
 from .errors import MigrationError
 
 MARKER = "ireporter-migration: incomplete copy"
-COPY_OF = "ireporter_migration.copy_of"
 _MAINTENANCE = "postgres"
 
 ABSENT, EMPTY, INCOMPLETE, COPY, FOREIGN = "absent", "empty", "incomplete", "copy", "foreign"

@@ -12,6 +12,7 @@ from psycopg import conninfo as libpq
 from psycopg import sql
 
 from .clock import Clock
+from .database_settings import COPY_OF
 from .errors import MigrationError
 from .tenant_model import Probe, Tenant
 
@@ -75,6 +76,21 @@ class Database:
                     sql.Identifier(self._tenant.database), sql.Literal(limit)
                 )
             )
+
+    def forget_copy(self) -> bool:
+        """Take away the mark that ``ireporter_database`` leaves on its copies; whether it was there."""
+        with self.administrator() as connection:
+            marked = connection.execute(
+                "SELECT FROM pg_database d JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0"
+                " WHERE d.datname = %s AND EXISTS (SELECT FROM unnest(s.setconfig) c WHERE c LIKE %s)",
+                [self._tenant.database, f"{COPY_OF}=%"],
+            ).fetchone()
+            if marked is None:
+                return False
+            connection.execute(
+                sql.SQL(f"ALTER DATABASE {{}} RESET {COPY_OF}").format(sql.Identifier(self._tenant.database))
+            )
+        return True
 
     def sessions(self) -> list[Session]:
         """Everybody's sessions in the tenant's database, ours left out; autovacuum and other helpers write nothing of their own."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .database_target import COPY_OF
+from .database_settings import COPY_OF
 
 Difference = dict[str, str]
 ABSENT = "absent"

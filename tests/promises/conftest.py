@@ -1,154 +1,15 @@
-"""Promises are tested on the lab, with the commands an engineer types."""
+"""Promises are tested on the lab."""
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
 import subprocess
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-PLUGINS = Path(__file__).parent / "plugins" / "callback"
-SMALL = ["--gigabytes", "0.02", "--files", "300"]
-
-
-@dataclass
-class Played:
-    """An ansible-playbook that ended."""
-
-    returncode: int
-    output: str
-    seconds: float
-
-    def recap(self, host: str) -> dict[str, int]:
-        """The figures of ``host`` in the recap: ok, changed, unreachable, failed …"""
-        for line in self.output.splitlines():
-            if line.startswith(f"{host} ") and "ok=" in line:
-                return {key: int(value) for key, value in (item.split("=") for item in line.split(":")[1].split())}
-        raise AssertionError(f"no recap for {host} in:\n{self.output[-3000:]}")
-
-
-@dataclass
-class Lab:
-    """The lab, and the commands of the README on it."""
-
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def play(
-        self, playbook: str, *arguments: str, tenant: str = "acme", timeout: float = 900, **extra_environment: str
-    ) -> Played:
-        """Run ``playbooks/<playbook>.yml --limit <tenant>``."""
-        began = time.monotonic()
-        process = subprocess.run(
-            ["ansible-playbook", f"playbooks/{playbook}.yml", "--limit", tenant, *arguments],
-            cwd=ROOT,
-            env=os.environ | self.environment | {"ANSIBLE_NOCOLOR": "1"} | extra_environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Played(process.returncode, process.stdout, time.monotonic() - began)
-
-    def play_and_at(self, task: str, command: str, playbook: str = "shared_to_dedicated", *arguments: str) -> Played:
-        """As ``play``; when the task whose name ends with ``task`` is about to start, ``command`` runs (or SIGKILL)."""
-        return self.play(
-            playbook,
-            *arguments,
-            AT_TASK_NAME=task,
-            AT_TASK_COMMAND=command,
-            ANSIBLE_CALLBACK_PLUGINS=str(PLUGINS),
-            ANSIBLE_CALLBACKS_ENABLED="at_task",
-        )
-
-    def on(self, host: str, command: str, *, check: bool = True) -> str:
-        """Output of a shell command run as root on ``host``."""
-        process = subprocess.run(
-            ["script/lab", "shell", host, "--", "bash", "-c", command],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        if check and process.returncode:
-            raise AssertionError(f"{host}: {command}\n{process.stdout}{process.stderr}")
-        return process.stdout
-
-    def on_command(self, host: str, command: str) -> str:
-        """The same as one shell command line of the control node, for ``play_and_at``."""
-        return f"cd {shlex.quote(str(ROOT))} && script/lab shell {host} -- bash -c {shlex.quote(command)} </dev/null"
-
-    def sql(self, host: str, database: str, statement: str) -> str:
-        """One statement as superuser; its output, unaligned."""
-        return self.on(
-            host, f"psql -XqAt -v ON_ERROR_STOP=1 -U postgres -d {database} -c {shlex.quote(statement)}"
-        ).strip()
-
-    def reset(self) -> None:
-        """Fresh tenants on shared01, a bare dedicated01."""
-        subprocess.run(["script/lab", "up", *SMALL], cwd=ROOT, check=True, timeout=1200)
-        subprocess.run(["script/lab", "reset"], cwd=ROOT, check=True, timeout=900)
-
-    def serves(self, host: str, tenant: str = "acme") -> bool:
-        """Whether users of ``tenant`` get an answer other than the maintenance page from ``host``."""
-        return self.status_code(host, tenant) not in (0, 410, 502, 503)
-
-    def status_code(self, host: str, tenant: str = "acme") -> int:
-        """HTTP status of the tenant's Manager page on ``host``; 0 when nobody answers."""
-        name = f"{tenant}.ireporter.example"
-        code = self.on(
-            host,
-            f"python3 - <<'PY'\n"
-            f"import http.client, ssl, socket\n"
-            f"c = http.client.HTTPSConnection({name!r}, timeout=10)\n"
-            f"c._create_connection = lambda *a, **k: socket.create_connection(('127.0.0.1', 443), 10)\n"
-            f"try:\n"
-            f"    c.request('GET', '/ConMasManager{tenant.upper()}/'); print(c.getresponse().status)\n"
-            f"except OSError:\n"
-            f"    print(0)\n"
-            f"PY",
-        )
-        return int(code.strip())
-
-    def wait_until(self, what: str, holds: Callable[[], bool], *, seconds: float) -> float:
-        """Seconds until ``holds()``; fails after ``seconds``."""
-        began = time.monotonic()
-        while not holds():
-            if time.monotonic() - began > seconds:
-                raise AssertionError(f"not within {seconds:.0f} s: {what}")
-            time.sleep(1)
-        return time.monotonic() - began
-
-    def run_record(self, host: str, tenant: str = "acme") -> dict[str, Any]:
-        """The newest run.json of the tenant on ``host``."""
-        text = self.on(host, f"cat $(ls -t /var/lib/ireporter-migration/{tenant}/*/run.json | head -1)")
-        record: dict[str, Any] = json.loads(text)
-        return record
-
-    def leftovers(self) -> str:
-        """What a migration left behind on either server; empty when nothing."""
-        return "".join(
-            self.on(
-                host,
-                "test ! -x /usr/local/sbin/ireporter-migration || ireporter-migration channel-leftovers | grep -v '\"leftovers\": \\[\\]' || true",
-            )
-            for host in ("shared01", "dedicated01")
-        )
+from playing import ROOT, Lab
 
 
 @pytest.fixture(scope="session")
 def lab() -> Lab:
     """The lab is up; tests say themselves from which state they start."""
-    made = Lab()
     subprocess.run(["script/lab", "up"], cwd=ROOT, check=True, timeout=1200)
-    return made
+    return Lab()

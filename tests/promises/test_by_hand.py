@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import ROOT, Lab
+from playing import ROOT, Lab
 
 pytestmark = pytest.mark.lab
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Lab
+from playing import Lab
 
 pytestmark = pytest.mark.lab
 

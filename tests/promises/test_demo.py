@@ -6,7 +6,7 @@ import json
 import subprocess
 
 import pytest
-from conftest import ROOT
+from playing import ROOT
 
 pytestmark = pytest.mark.lab
 

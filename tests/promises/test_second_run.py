@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from conftest import Lab, Played
+from playing import Lab, Played
 
 pytestmark = pytest.mark.lab
 

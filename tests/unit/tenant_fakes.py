@@ -89,6 +89,7 @@ class World:
     superuser_roles: set[str] = field(default_factory=set)
     leaks: set[str] = field(default_factory=set)
     boot: str = "boot-1"
+    copy: bool = False
     steps: list[str] = field(default_factory=list)
     fail_at: str | None = None
     kill_at: str | None = None
@@ -161,6 +162,10 @@ class FakeDatabase:
     def set_connection_limit(self, limit: int) -> None:
         self.world.step(f"limit {limit}")
         self.world.limit = limit
+
+    def forget_copy(self) -> bool:
+        forgotten, self.world.copy = self.world.copy, False
+        return forgotten
 
     def sessions(self) -> list[Session]:
         return list(self.world.sessions)
