@@ -28,7 +28,10 @@ def prepared(lab: Lab) -> Lab:
     return lab
 
 
-@pytest.mark.parametrize("kind", DIFFERENCES)
+# One of each way to look (rows, catalogue, files) in every run; the others only with --all.
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in {"sequence", "mode"} else ()) for kind in DIFFERENCES]
+)
 def test_a_change_on_the_target_between_copy_and_verify(prepared: Lab, kind: str) -> None:
     command, named = DIFFERENCES[kind]
     played = prepared.play_and_at(

@@ -1,0 +1,77 @@
+"""What stands on the servers after a tenant moved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+INVENTORY = Path(__file__).resolve().parents[3] / "inventories" / "lab"
+
+
+def _host(name: str) -> Host:
+    return testinfra.get_host(f"ansible://{name}?ansible_inventory={INVENTORY}&force_ansible=false&sudo=true")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Host:
+    return _host("shared01")
+
+
+@pytest.fixture(scope="module")
+def dedicated() -> Host:
+    return _host("dedicated01")
+
+
+def test_the_application_runs_on_the_dedicated_server_only(shared: Host, dedicated: Host) -> None:
+    assert dedicated.service("ireporter-standin@acme.service").is_running
+    assert dedicated.service("ireporter-standin@acme.service").is_enabled
+    assert not shared.service("ireporter-standin@acme.service").is_running
+
+
+def test_neighbours_run_where_they_were(shared: Host) -> None:
+    for neighbour in ("bravo", "charlie"):
+        assert shared.service(f"ireporter-standin@{neighbour}.service").is_running
+
+
+def test_postgresql_of_the_dedicated_server_listens_on_loopback_only(dedicated: Host) -> None:
+    assert dedicated.socket("tcp://127.0.0.1:5432").is_listening
+    assert not dedicated.socket("tcp://0.0.0.0:5432").is_listening
+
+
+def test_the_former_instance_lets_no_application_in(shared: Host) -> None:
+    limit = shared.check_output(
+        "psql -XqAtU postgres -c \"SELECT datconnlimit FROM pg_database WHERE datname = 'irepodb_acme'\""
+    )
+    assert limit == "0"
+
+
+def test_no_lease_is_left_that_could_reopen_it(shared: Host) -> None:
+    assert not shared.file("/etc/systemd/system/ireporter-lease-acme.timer").exists
+
+
+def test_the_record_says_what_was_verified_and_stands_on_both_servers(shared: Host, dedicated: Host) -> None:
+    pattern = "cat /var/lib/ireporter-migration/acme/acme-d-*/run.json"
+    records = [json.loads(host.check_output(pattern)) for host in (shared, dedicated)]
+    assert records[0] == records[1]
+    assert records[0]["status"] == "succeeded"
+    assert records[0]["figures"]["rows_verified"] > 0
+    assert records[0]["figures"]["files_verified"] > 0
+    assert records[0]["figures"]["differences"] == 0
+    assert records[0]["figures"]["announced"] == "done"
+
+
+def test_a_backup_is_kept_and_whole(shared: Host) -> None:
+    assert shared.run("cd /var/backups/ireporter-migration/acme-d-* && sha256sum --check --quiet SHA256SUMS").rc == 0
+
+
+def test_the_target_proved_a_restore_of_its_own_backup(dedicated: Host) -> None:
+    assert json.loads(dedicated.check_output("/usr/local/sbin/ireporter-backup status"))["proven"] is True
+
+
+def test_nothing_of_the_channel_is_left(shared: Host, dedicated: Host) -> None:
+    for host in (shared, dedicated):
+        assert host.run("/usr/local/sbin/ireporter-migration channel-leftovers").rc == 0
