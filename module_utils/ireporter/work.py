@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from pathlib import Path
 
 from .clock import Clock
@@ -46,5 +47,13 @@ def do(work: str, directory: Path, clock: Clock, works: dict[str, Work]) -> int:
         result: dict[str, object] = {**works[work](spec, progress), "failed": False}
     except MigrationError as error:
         result = {"failed": True, "msg": error.happened, **error.as_result(), "figures": getattr(error, "figures", {})}
+    except Exception as error:  # a defect of ours must reach the operator as a sentence too
+        traceback.print_exc()
+        defect = MigrationError(
+            f"The work {work} met a defect of its own: {type(error).__name__}: {error}",
+            check="internal-error",
+            action="Report it with the unit's journal; nothing was switched",
+        )
+        result = {"failed": True, "msg": defect.happened, **defect.as_result(), "figures": {}}
     write_json(directory / f"{work}.result.json", result)
     return 1 if result["failed"] else 0
