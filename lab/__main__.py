@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from lab import configuration, hosts, images, inventory, networks, podman, services, tenants
+from lab import publish as publishing
 from lab.checkout import PREFIX, STATE, LabError
 
 
@@ -131,6 +132,19 @@ def mails(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     return 0
 
 
+def publish(arguments: argparse.Namespace) -> int:
+    """Publish a definition of a tenant, as its designers do in normal operation."""
+    print(
+        publishing.publish(
+            arguments.tenant,
+            server=arguments.server,
+            new_revision_of=arguments.new_revision_of,
+            definition=arguments.id,
+        )
+    )
+    return 0
+
+
 def shell(arguments: argparse.Namespace) -> int:
     """Become a root shell on a host."""
     host = hosts.host(arguments.host)
@@ -146,7 +160,7 @@ def shell(arguments: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="script/lab", description="The lab: real servers in containers.")
-    commands = parser.add_subparsers(required=True, metavar="up|down|status|shell|reset|mails")
+    commands = parser.add_subparsers(required=True, metavar="up|down|status|shell|reset|mails|publish")
     size = argparse.ArgumentParser(add_help=False)
     size.add_argument(
         "--gigabytes", type=float, help="size of acme's database; as it is where not given (at first 0.05)"
@@ -164,6 +178,17 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=status)
     command = commands.add_parser("mails", help="the mails mail01 holds, as JSON")
     command.set_defaults(run=mails)
+    command = commands.add_parser(
+        "publish", help="publish a definition: linkage tables and a view are made; prints its id"
+    )
+    command.add_argument("tenant")
+    command.add_argument("--server", default="shared01", help="shared01 or dedicated01")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--id", type=int, help="a definition that is not published yet")
+    which.add_argument(
+        "--new-revision-of", type=int, metavar="ORIGINAL", help="a copy of it (default: of definition 1)"
+    )
+    command.set_defaults(run=publish)
     command = commands.add_parser("down", help="remove containers, networks, volumes and firewall rules")
     command.add_argument("--images", action="store_true", help="also the images and the package cache")
     command.set_defaults(run=down)

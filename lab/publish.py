@@ -1,15 +1,10 @@
-#!/usr/bin/env python3
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Publishes a definition of a lab tenant, as its designers do in normal operation: linkage tables and a view are made."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-
 from lab import hosts
-from lab.checkout import LabError
 
 _ADMIN = "/opt/ireporter-standin/bin/ireporter-standin-admin"
 
@@ -29,32 +24,3 @@ def publish(
         *("--config", f"/etc/ireporter/{tenant}/server.toml", *which),
     )
     return int(str(shown).split()[0])
-
-
-def main() -> int:
-    """``python -m lab.publish acme``: prints the id."""
-    parser = argparse.ArgumentParser(prog="lab.publish", description=__doc__)
-    parser.add_argument("tenant")
-    parser.add_argument("--server", default="shared01", help="shared01 or dedicated01")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--id", type=int, help="a definition that is not published yet")
-    which.add_argument(
-        "--new-revision-of", type=int, metavar="ORIGINAL", help="publish a copy (default: of definition 1)"
-    )
-    arguments = parser.parse_args()
-    try:
-        made = publish(
-            arguments.tenant,
-            server=arguments.server,
-            new_revision_of=arguments.new_revision_of,
-            definition=arguments.id,
-        )
-    except LabError as error:
-        print(f"lab: {error}", file=sys.stderr)
-        return 1
-    print(made, flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
