@@ -74,6 +74,9 @@ class RunSession:
 
     def mirror(self, content: Mapping[str, Any]) -> Result:
         """Keep another server's record."""
+        if self._check_mode and not content["run"]:
+            # The record of a run that check mode did not begin.
+            return {"changed": True, "run": None}
         changed = self._records.would_mirror(content) if self._check_mode else self._records.mirror(content)
         return {"changed": changed, "id": content["run"]["id"], "run": content["run"]}
 
