@@ -30,6 +30,7 @@ def test_killed_inside_the_freeze(lab: Lab) -> None:
     assert lab.leftovers() == ""
 
 
+@pytest.mark.slow
 def test_killed_between_switch_and_open(lab: Lab) -> None:
     lab.reset()
     played = lab.play_and_at("Open | Users can write on the target", "SIGKILL")
