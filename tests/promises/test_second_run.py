@@ -72,7 +72,7 @@ def _changed_tasks(played: Played) -> tuple[Played, list[str]]:
     """Names of the tasks that say ``changed``, in order, without the path of the role."""
     names, current = [], ""
     for line in played.output.splitlines():
-        if match := re.match(r"TASK \[(?:[\w.]+ : )?(.*)\] \*", line):
+        if match := re.match(r"(?:TASK|RUNNING HANDLER) \[(?:[\w.]+ : )?(.*)\] \*", line):
             current = match.group(1)
         elif line.startswith("changed: ") and (not names or names[-1] != current):
             names.append(current)
