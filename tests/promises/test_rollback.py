@@ -8,6 +8,7 @@ from playing import Lab
 pytestmark = pytest.mark.lab
 
 
+@pytest.mark.slow
 def test_what_was_written_between_open_and_rollback_comes_back(lab: Lab) -> None:
     lab.reset()
     moved = lab.play("shared_to_dedicated")
