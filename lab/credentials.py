@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 import subprocess
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +25,9 @@ from lab.checkout import DOMAIN, STATE
 
 TSIG_NAME = f"migration.{DOMAIN}"
 POWERLESS_TSIG_NAME = f"onlooker.{DOMAIN}"
+
+_SECRETS_LOCK = threading.Lock()
+"""Tenants are filled in parallel: without it one thread's new secret would be lost to another's."""
 
 _VALID = timedelta(days=397)
 _RENEW_BEFORE = timedelta(days=120)
@@ -40,11 +45,12 @@ class Certificate:
 def secret(name: str) -> str:
     """A random secret, the same for as long as this lab's state exists: letters and digits, 32 characters."""
     path = STATE / "secrets.json"
-    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if name not in known:
-        known[name] = secrets.token_hex(16)
-        _write_private(path, json.dumps(known, indent=1, sort_keys=True).encode())
-    return known[name]
+    with _SECRETS_LOCK:
+        known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if name not in known:
+            known[name] = secrets.token_hex(16)
+            _write_private(path, json.dumps(known, indent=1, sort_keys=True).encode())
+        return known[name]
 
 
 def tsig_secret(purpose: str) -> str:
@@ -180,7 +186,9 @@ def _save(made: Certificate, signed: x509.Certificate, key: ec.EllipticCurvePriv
 
 
 def _write_private(path: Path, content: bytes) -> None:
+    """Whole or not at all: whoever reads meanwhile finds the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_bytes(content)
+    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    new.touch(mode=0o600)
+    new.write_bytes(content)
+    new.replace(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def test_a_secret_stays_while_the_state_stays(state: Path) -> None:
     assert (state / "secrets.json").stat().st_mode & 0o077 == 0
     (state / "secrets.json").unlink()
     assert credentials.secret("acme-app") != first
+
+
+def test_secrets_first_asked_for_at_the_same_time_are_all_kept() -> None:
+    """Three tenants are filled in parallel; one lost secret is a tenant nobody can log in to."""
+    names = [f"tenant{number}-users" for number in range(100)]
+    with ThreadPoolExecutor(16) as pool:
+        given = dict(zip(names, pool.map(credentials.secret, names), strict=True))
+    assert {name: credentials.secret(name) for name in names} == given
 
 
 def test_tsig_secrets_have_256_bits() -> None:
