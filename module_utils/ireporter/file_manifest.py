@@ -29,7 +29,7 @@ import stat
 import struct
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -78,8 +78,8 @@ def order(path: bytes) -> tuple[bytes, ...]:
     return () if path == b"." else tuple(path.split(b"/"))
 
 
-def manifest(root: Path, *, content: bool = True, workers: int = 2) -> Iterator[tuple[bytes, Entry]]:
-    """Every file below ``root``, itself included, with its path as bytes.
+def manifest(root: Path, *, content: bool = True, workers: int = 2) -> Generator[tuple[bytes, Entry], None, None]:
+    """Every file below ``root``, itself included, with its path as bytes. Who does not read to the end closes it: it owns threads.
 
     :param content: also read the files and give their SHA-256.
     :param workers: threads that read and hash.

@@ -9,7 +9,8 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -100,27 +101,29 @@ def compare(
     found = FileComparison()
     content = scope == "all"
     told = started
-    for tree, source, target in _sides(trees, channel, direction, content):
-        for path, left, right in _merged(source, target):
-            _count(found, tree.name, path, left, right)
-            if progress is not None and time.monotonic() - told >= _PROGRESS_EVERY_SECONDS:
-                told = time.monotonic()
-                progress({"step": "compare", "tree": tree.name, "files": found.files, "bytes": found.bytes})
-            if left == right and left is not None and not (left.keys() & {"error", "mount_point"}):
-                continue
-            if path == tree.licence_file:
-                if left != right:
-                    difference = Difference("licence file", tree.name, path, _seen(left), _seen(right))
-                    found.expected_differences.append({**difference.as_dict(), "reason": LICENCE_REASON})
-                continue
-            for difference in _differences(tree.name, path, left, right):
-                if scope == "structure" and not _is_structure(difference, left, right):
+    # Closed here, not by the garbage collector: it may run in a thread that is just being started, and a pool shut down there never returns.
+    with closing(_sides(trees, channel, direction, content)) as sides:
+        for tree, source, target in sides:
+            for path, left, right in _merged(source, target):
+                _count(found, tree.name, path, left, right)
+                if progress is not None and time.monotonic() - told >= _PROGRESS_EVERY_SECONDS:
+                    told = time.monotonic()
+                    progress({"step": "compare", "tree": tree.name, "files": found.files, "bytes": found.bytes})
+                if left == right and left is not None and not (left.keys() & {"error", "mount_point"}):
                     continue
-                found.differences_total += 1
-                if len(found.differences) < _KEPT_DIFFERENCES:
-                    found.differences.append(difference.as_dict())
-                if on_difference is not None:
-                    on_difference(difference)
+                if path == tree.licence_file:
+                    if left != right:
+                        difference = Difference("licence file", tree.name, path, _seen(left), _seen(right))
+                        found.expected_differences.append({**difference.as_dict(), "reason": LICENCE_REASON})
+                    continue
+                for difference in _differences(tree.name, path, left, right):
+                    if scope == "structure" and not _is_structure(difference, left, right):
+                        continue
+                    found.differences_total += 1
+                    if len(found.differences) < _KEPT_DIFFERENCES:
+                        found.differences.append(difference.as_dict())
+                    if on_difference is not None:
+                        on_difference(difference)
     found.seconds = round(time.monotonic() - started, 3)
     return found
 
@@ -137,10 +140,15 @@ def _count(found: FileComparison, tree: str, path: bytes, left: Entry | None, ri
 
 def _sides(
     trees: Sequence[FileTree], channel: Mapping[str, object] | None, direction: str, content: bool
-) -> Iterator[tuple[FileTree, Stream, Stream]]:
+) -> Generator[tuple[FileTree, Stream, Stream], None, None]:
+    """Each tree with the manifests of both sides; to be closed by the caller, which ends what reads them."""
     if channel is None:
         for tree in trees:
-            yield tree, manifest(tree.source, content=content), manifest(tree.target, content=content)
+            with (
+                closing(manifest(tree.source, content=content)) as source,
+                closing(manifest(tree.target, content=content)) as target,
+            ):
+                yield tree, source, target
         return
     with _FarSide(Path(str(channel["directory"])), content) as far:
         left = {tree.target if direction == "push" else tree.source: tree for tree in trees}
@@ -150,9 +158,11 @@ def _sides(
                 for _ignored in stream:
                     pass
             elif direction == "push":
-                yield tree_here, manifest(tree_here.source, content=content), stream
+                with closing(manifest(tree_here.source, content=content)) as source:
+                    yield tree_here, source, stream
             else:
-                yield tree_here, stream, manifest(tree_here.target, content=content)
+                with closing(manifest(tree_here.target, content=content)) as target:
+                    yield tree_here, stream, target
         far.must_have_ended_well()
     if left:
         raise MigrationError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,8 @@ def test_what_breaks_off_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(MigrationError) as refused:
         compare([{"name": "t", "source": tmp_path, "target": tmp_path}], channel={"directory": "/run/x"})
     assert refused.value.check == "files-unverified"
+    # The error still refers to the comparison's frames: what reads files must not wait for the garbage collector.
+    assert [thread.name for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name] == []
 
 
 def test_a_whole_stream_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +84,7 @@ def test_only_some_differences_are_kept_but_all_are_counted(tmp_path: Path) -> N
 
 def test_unreadable_is_not_the_same_even_on_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = {"path": "x", "error": "Input/output error"}
-    monkeypatch.setattr(file_verification, "manifest", lambda _root, content: iter([(b"x", entry)]))
+    monkeypatch.setattr(file_verification, "manifest", lambda _root, content: (one for one in [(b"x", entry)]))
     found = compare([{"name": "t", "source": tmp_path, "target": tmp_path}])
     assert [one["kind"] for one in found.differences] == ["unreadable"]
 
