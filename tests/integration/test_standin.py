@@ -477,11 +477,20 @@ def _load(site: Site, url: str, *arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / "lab/load_client.py"), arguments[0], *common, *arguments[1:]]
 
 
+def _wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 50
+    while not holds():
+        assert time.monotonic() < deadline, "nothing of the kind in 50 s"
+        time.sleep(0.1)
+
+
 def test_every_acknowledged_write_is_read_back_and_a_lost_one_is_noticed(generated: Site, serve: Serve) -> None:
     away = threading.Event()
+    refused: list[float] = []
 
     def application(environ: Any, start: Any) -> Any:
         if away.is_set():
+            refused.append(time.monotonic())
             environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
             start("503 Service Unavailable", [("Content-Type", "text/html"), ("Content-Length", "0")])
             return []
@@ -492,12 +501,20 @@ def test_every_acknowledged_write_is_read_back_and_a_lost_one_is_noticed(generat
         _load(generated, url, "run", "--tablets", "4", "--writes-per-second", "20", "--seconds", "60"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+    def acknowledged() -> int:
+        journal = generated.root / "journal.jsonl"
+        return journal.read_text().count('"acme"') if journal.exists() else 0
+
     try:
-        time.sleep(2.5)
+        _wait_for(lambda: acknowledged() >= 20)
+        began = time.monotonic()
         away.set()
-        time.sleep(1.5)
+        _wait_for(lambda: len(refused) >= 20)
         away.clear()
-        time.sleep(2.5)
+        until = acknowledged() + 20
+        _wait_for(lambda: acknowledged() >= until)
+        longest = time.monotonic() - began
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=30)
     finally:
@@ -506,11 +523,11 @@ def test_every_acknowledged_write_is_read_back_and_a_lost_one_is_noticed(generat
     summary = json.loads(output)
     assert summary["stopped_by"] == "SIGTERM"
     tablets, neighbour = summary["tenants"]["acme"], summary["tenants"]["bravo"]
-    assert tablets["acknowledged_writes"] > 40
-    assert 1.4 < tablets["outage_seconds"] < 3.5
+    assert tablets["acknowledged_writes"] >= 20
+    assert (refused[-1] - refused[0]) / 2 < tablets["outage_seconds"] < longest
     assert set(tablets["failures"]) == {"http 503"}
     assert tablets["read_mismatches"] == neighbour["read_mismatches"] == 0
-    assert neighbour["requests_per_second"] > 5
+    assert neighbour["requests"] > neighbour["failed_requests"] > 0
 
     def read_back() -> tuple[int, dict[str, Any]]:
         done = subprocess.run(
@@ -545,7 +562,7 @@ def test_a_write_without_an_answer_is_unknown_and_either_content_is_accepted(gen
     (generated.root / "journal.jsonl").unlink(missing_ok=True)
     _, url = serve(application)
     done = subprocess.run(
-        _load(generated, url, "run", "--tablets", "4", "--writes-per-second", "20", "--seconds", "4"),
+        _load(generated, url, "run", "--tablets", "4", "--writes-per-second", "20", "--seconds", "8"),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
