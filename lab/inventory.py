@@ -68,7 +68,7 @@ def remove() -> None:
 
 
 def _variables(networks: Networks, found: dict[str, str], package: Package) -> dict[str, Any]:
-    certificates = {tenant.name: credentials.certificate([tenant.public_name]) for tenant in TENANTS}
+    certificates = {tenant.name: credentials.certificate(tenant.certificate_names) for tenant in TENANTS}
     return {
         "lab_domain": DOMAIN,
         "lab_addresses": found,

@@ -46,6 +46,11 @@ class Tenant:
         return f"{self.name}.{DOMAIN}"
 
     @property
+    def certificate_names(self) -> list[str]:
+        """The name its tablets use, and one a migration may give it."""
+        return [self.public_name, f"{self.name}-dedicated.{DOMAIN}"]
+
+    @property
     def suffix(self) -> str:
         """Of its web application's name."""
         return self.name.upper()
@@ -113,7 +118,7 @@ def files(package: Package) -> dict[str, tuple[bytes, int]]:
                 environment.from_string((_LAB / "servers" / "tenant" / name).read_text()).render(tenant=tenant).encode()
             )
 
-        made = credentials.certificate([tenant.public_name])
+        made = credentials.certificate(tenant.certificate_names)
         folder = f"/etc/ireporter/{tenant.name}"
         found |= {
             f"{folder}/server.toml": (rendered("server.toml"), 0o640),

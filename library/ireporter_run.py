@@ -104,7 +104,7 @@ EXAMPLES = r"""
     tenant: acme
     state: started
     kind: shared_to_dedicated
-    operator: taro
+    operator: night-shift
     session: "{{ session }}"
   register: run
 

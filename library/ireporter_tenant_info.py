@@ -253,6 +253,11 @@ admitting:
   description: Whether only the smoke client is let in.
   returned: success
   type: bool
+gate:
+  description: What the web server does with visitors. C(none) lets them in, C(frozen), C(closed), C(admit) (only the smoke client) and C(unreadable) do not.
+  returned: success
+  type: str
+  sample: none
 moved_to:
   description: New address that the maintenance page shows.
   returned: success
@@ -261,6 +266,14 @@ lease:
   description: Status (C(none), C(armed), C(disarmed), C(lost)), deadline and remaining seconds of the freeze's lease.
   returned: success
   type: dict
+database_content:
+  description:
+    - What the database is, whatever state the tenant is in. C(absent), C(empty), C(incomplete) or C(copy) (made by M(ireporter_database), nobody has
+      written in it), else C(own).
+    - On a target C(own) means that the tenant was opened there, so that its rows exist nowhere else.
+  returned: success
+  type: str
+  sample: own
 server:
   description: >-
     hostname, os, postgresql_version_num, time_epoch, timezone, ntp_synchronised (V(none) when unknown), ntp_source, locales, and disks

@@ -19,7 +19,7 @@ _MAINTENANCE = "postgres"
 ABSENT, EMPTY, INCOMPLETE, COPY, FOREIGN = "absent", "empty", "incomplete", "copy", "foreign"
 
 # Anything made after initdb that is not part of an extension every database has.
-_CONTENTS = """
+CONTENTS = """
 SELECT EXISTS (SELECT FROM pg_class c WHERE c.oid >= 16384 AND NOT starts_with(c.relname, 'pg_toast')
                AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'))
     OR EXISTS (SELECT FROM pg_proc p WHERE p.oid >= 16384
@@ -167,7 +167,7 @@ class Target:
         if f"{COPY_OF}={source.identity}" in (settings or ()):
             return COPY
         with self.address.connect() as inside:
-            return FOREIGN if value(inside, _CONTENTS) else EMPTY
+            return FOREIGN if value(inside, CONTENTS) else EMPTY
 
     def create(self, source: Properties) -> None:
         """Make the database, empty, marked as incomplete; what stands there (ours, or empty) goes away first."""

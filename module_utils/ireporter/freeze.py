@@ -136,7 +136,7 @@ def reopen(server: Server) -> Outcome:
             outcome.undone = undo(server, seen.record, seen.gate)
             outcome.changed = True
         outcome.proof = prove_open(server, login=outcome.changed)
-        # Users write from here on: the database must never again be taken for a copy that may be made anew.
+        # Of a tenant that somebody opened without us; otherwise undoing took the mark away before the gate.
         outcome.changed |= server.database.forget_copy()
         outcome.seconds = server.clock.monotonic() - begun
         return outcome

@@ -308,6 +308,9 @@ def undo(server: Server, record: FreezeRecord | None, gate: Gate | None) -> list
     for unit in tenant.scheduled_units:
         step(f"{unit} restored", partial(_restore_unit, server, unit, scheduled.get(unit)))
     if not failures:
+        # Behind the gate users write: the database must never again be taken for a copy that may be made anew. From here a target is the truth.
+        step("copy mark removed", server.database.forget_copy)
+    if not failures:
         step("gate removed", server.gate.remove)
     if not failures and record is not None:
         step("monitoring resumed", lambda: _resume(server))

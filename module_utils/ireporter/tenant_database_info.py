@@ -9,11 +9,14 @@ import psycopg
 from psycopg import conninfo as libpq
 from psycopg import sql
 
+from .database_settings import COPY_OF
+from .database_target import ABSENT, CONTENTS, COPY, EMPTY, INCOMPLETE, MARKER
 from .errors import MigrationError
 from .tenant_model import Tenant
 
 Connection = psycopg.Connection[Any]
 
+OWN = "own"
 _SCAN_MILLISECONDS = 120_000
 # Name prefix → group; the linkage tables report_<definition>_s_<n> are made when a definition is published.
 _GROUPS = {"def_": "def", "rep_": "rep", "mst_": "mst", "log_": "log", "report_": "report"}
@@ -28,6 +31,29 @@ def server_version(tenant: Tenant) -> tuple[int, str]:
     if row is None:
         raise MigrationError("The server does not say its version", check="database-admin", action="Look at its log")
     return int(row[0]), str(row[1])
+
+
+def database_content(tenant: Tenant) -> str:
+    """What the tenant's database is: ``absent``, ``empty``, ``incomplete`` or ``copy`` (ours, nobody has written in it), else ``own``.
+
+    On a target ``own`` means that the tenant was opened there: its rows exist nowhere else.
+    """
+    with _connect(tenant, None) as connection:
+        row = connection.execute(
+            "SELECT coalesce(shobj_description(d.oid, 'pg_database'), ''), s.setconfig FROM pg_database d"
+            " LEFT JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0 WHERE d.datname = %s",
+            [tenant.database],
+        ).fetchone()
+    if row is None:
+        return ABSENT
+    comment, settings = row
+    if comment == MARKER:
+        return INCOMPLETE
+    if any(str(setting).startswith(f"{COPY_OF}=") for setting in settings or ()):
+        return COPY
+    with _connect(tenant, tenant.database) as connection:
+        contents = connection.execute(CONTENTS.encode()).fetchone()
+    return OWN if contents and contents[0] else EMPTY
 
 
 def table_group(name: str) -> str:

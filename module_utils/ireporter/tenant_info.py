@@ -32,7 +32,7 @@ def gather(server: Server, *, everything: bool, path_scan_rows: int) -> dict[str
     :raises MigrationError: something could not be looked at: unknown is a failure.
     """
     # On a bare server python3-psycopg is missing, and what is below must load all the same.
-    from .tenant_database_info import database_facts, server_version  # noqa: PLC0415
+    from .tenant_database_info import database_content, database_facts, server_version  # noqa: PLC0415
 
     begun = server.clock.monotonic()
     seen = observe(server)
@@ -41,8 +41,10 @@ def gather(server: Server, *, everything: bool, path_scan_rows: int) -> dict[str
         "state": seen.state,
         "disagreements": seen.disagreements,
         "admitting": seen.admitting,
+        "gate": seen.gate.variant if seen.gate else ("unreadable" if seen.gate_file_present else NONE),
         "moved_to": seen.gate.moved_to if seen.gate else None,
         "lease": seen.lease_as_dict(),
+        "database_content": database_content(server.tenant),
         "run_id": seen.record.run_id if seen.record else None,
         "frozen_at": seen.record.frozen_at if seen.record else None,
         "server": _server_facts(server.run, server.tenant, version, Path(data_directory)),
@@ -75,8 +77,10 @@ def bare_facts(tenant: Tenant, run: Runner) -> dict[str, object]:
         "state": ABSENT,
         "disagreements": [],
         "admitting": False,
+        "gate": NONE,
         "moved_to": None,
         "lease": {"status": NONE, "deadline": None, "remaining_seconds": None},
+        "database_content": ABSENT,
         "run_id": None,
         "frozen_at": None,
         "server": _server_facts(run, tenant, None, _POSTGRESQL_DATA),

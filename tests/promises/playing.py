@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PLUGINS = Path(__file__).parent / "plugins" / "callback"
+PLUGINS = f"{Path(__file__).parent / 'plugins' / 'callback'}:{ROOT / 'plugins' / 'callback'}"
 SMALL = ["--gigabytes", "0.02", "--files", "300"]
 
 
@@ -57,14 +57,14 @@ class Lab:
         return Played(process.returncode, process.stdout, time.monotonic() - began)
 
     def play_and_at(self, task: str, command: str, playbook: str = "shared_to_dedicated", *arguments: str) -> Played:
-        """As ``play``; when the task whose name ends with ``task`` is about to start, ``command`` runs (or SIGKILL)."""
+        """As ``play``; when the task whose name ends with ``task`` is about to start, ``command`` runs (or SIGKILL, or SIGINT)."""
         return self.play(
             playbook,
             *arguments,
             AT_TASK_NAME=task,
             AT_TASK_COMMAND=command,
-            ANSIBLE_CALLBACK_PLUGINS=str(PLUGINS),
-            ANSIBLE_CALLBACKS_ENABLED="at_task",
+            ANSIBLE_CALLBACK_PLUGINS=PLUGINS,
+            ANSIBLE_CALLBACKS_ENABLED="at_task,undo_when_interrupted",
         )
 
     def on(self, host: str, command: str, *, check: bool = True) -> str:
@@ -97,13 +97,19 @@ class Lab:
         subprocess.run(["script/lab", "up", *SMALL], cwd=ROOT, check=True, timeout=1200)
         subprocess.run(["script/lab", "reset"], cwd=ROOT, check=True, timeout=900)
 
-    def serves(self, host: str, tenant: str = "acme") -> bool:
-        """Whether users of ``tenant`` get an answer other than the maintenance page from ``host``."""
-        return self.status_code(host, tenant) not in (0, 410, 502, 503)
+    def prepare(self) -> None:
+        """Fresh tenants, and ``acme`` prepared: what is left is the cut-over."""
+        self.reset()
+        played = self.play("shared_to_dedicated", "--tags", "prepare")
+        assert played.returncode == 0, played.output[-5000:]
 
-    def status_code(self, host: str, tenant: str = "acme") -> int:
+    def serves(self, host: str, tenant: str = "acme", public_name: str | None = None) -> bool:
+        """Whether users of ``tenant`` get an answer other than the maintenance page from ``host``."""
+        return self.status_code(host, tenant, public_name) not in (0, 410, 502, 503)
+
+    def status_code(self, host: str, tenant: str = "acme", public_name: str | None = None) -> int:
         """HTTP status of the tenant's Manager page on ``host``; 0 when nobody answers."""
-        name = f"{tenant}.ireporter.example"
+        name = public_name or f"{tenant}.ireporter.example"
         code = self.on(
             host,
             f"python3 - <<'PY'\n"

@@ -22,9 +22,7 @@ DIFFERENCES = {
 
 @pytest.fixture(scope="module")
 def prepared(lab: Lab) -> Lab:
-    lab.reset()
-    played = lab.play("shared_to_dedicated", "--tags", "prepare")
-    assert played.returncode == 0, played.output[-5000:]
+    lab.prepare()
     return lab
 
 

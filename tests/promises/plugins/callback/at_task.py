@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Test equipment: something happens exactly when a given task is about to start.
 
-``AT_TASK_NAME`` is the end of the task's name; ``AT_TASK_COMMAND`` a shell command run on the control node then, or the word ``SIGKILL``, which kills this ansible-playbook.
+``AT_TASK_NAME`` is the end of the task's name; ``AT_TASK_COMMAND`` a shell command run on the control node then, or the word ``SIGKILL``, which kills this ansible-playbook,
+or ``SIGINT``, which is Ctrl-C a second later, when the task is at work on its host.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 
 from ansible.plugins.callback import CallbackBase
 
@@ -41,4 +43,7 @@ class CallbackModule(CallbackBase):
         self._done = True
         if self._command == "SIGKILL":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._command == "SIGINT":
+            threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+            return
         subprocess.run(self._command, shell=True, check=True, timeout=120)
