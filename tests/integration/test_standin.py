@@ -223,7 +223,10 @@ def test_a_report_is_created_updated_read_printed_and_deleted(site: Site, device
     assert site.value(f"SELECT s1_c0 FROM view_report_{definition} WHERE rep_top_id = {report}") == "30"
 
     assert device.raw("GetReportFile", fileType="pdf", report=report).startswith(b"%PDF-")
-    assert device.headers["Content-Disposition"] == f'attachment; filename="{report}.pdf"'
+    named = f"{report}_%E6%97%A5%E5%A0%B1%20_1_.pdf"  # 日報 <1>, as a file may be called
+    assert device.headers["Content-Disposition"] == (
+        f"attachment; filename=\"{report}___ _1_.pdf\"; filename*=UTF-8''{named}"
+    )
     assert device.raw("GetReportFile", fileType="pdfLayer", report=report, pageNo=2).startswith(b"%PDF-")
     assert device.command("GetReportFile", fileType="pdf", report=report, pageNo=9).findtext("error/code") == "4"
     written = [path.name for path in site.config.output.rglob(f"{report}_*")]
@@ -254,6 +257,101 @@ def test_a_zip_brings_its_photo_and_download_gives_it_back(site: Site, device: D
     assert device.command("DownloadCsv", report=report, encoding="1252").findtext("error/code") == "4"
 
 
+def test_a_zip_of_japanese_windows_brings_its_photo(site: Site, device: Device) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("import.xml", document("写真.jpg", definition=1))
+        archive.writestr("xxxxxxxx", b"\xff\xd8\xff of a kind")
+    name = "写真.jpg".encode("cp932")
+    content = buffer.getvalue().replace(b"xxxxxxxx", name)
+    report = device.upload("AutoGenerate", content, kind="xmlZip").findtext("results/result/topId")
+    downloaded = device.raw("DownloadCsv", report=f"{report},{report}", encoding="932", withImage=1)
+    with zipfile.ZipFile(io.BytesIO(downloaded)) as archive:
+        assert archive.namelist() == [f"{report}.csv", f"{report}_1_0.jpg"]
+        assert archive.read(f"{report}_1_0.jpg") == b"\xff\xd8\xff of a kind"
+
+
+def test_of_several_reports_each_has_its_own_result(site: Site, device: Device) -> None:
+    both = document("gut", definition=1).replace(b"</conmas>", b"")
+    both += document("x", definition=999999).removeprefix(b"<conmas>")
+    results = device.upload("AutoGenerate", both).findall("results/result")
+    assert [r.findtext("code") for r in results] == ["0", "5"]
+    assert device.command("GetReportDetail", topId=results[0].findtext("topId")).find("detailInfo") is not None
+
+
+def test_a_row_that_does_not_fit_is_the_request_s_fault(site: Site, device: Device) -> None:
+    with psycopg.connect(site.app) as connection:
+        definition = admin.create_definition(connection, "wide", 1, 1572, b"")
+        admin.publish(connection, definition, 393)
+    # 20 bytes are too short to be moved out of the row, and 393 of them too many for one page.
+    clusters = "".join(
+        f"<cluster><sheetNo>1</sheetNo><clusterId>{n}</clusterId><value>{n:020}</value></cluster>" for n in range(1572)
+    )
+    upload = f"<conmas><top><defTopId>{definition}</defTopId><clusters>{clusters}</clusters></top></conmas>".encode()
+    answer = device.upload("AutoGenerate", upload)
+    assert device.status == "200 OK"
+    assert answer.findtext("results/result/code") == "4"
+    assert device.command("GetDefinitionList").find("items") is not None
+
+
+def test_a_key_as_long_as_allowed_fits_the_index(site: Site, device: Device) -> None:
+    key = "".join(chr(0x20000 + n * 7919 % 40_000) for n in range(500))
+    upload = document("x", definition=1, more=f"<systemKey1>{key}</systemKey1>")
+    assert device.upload("AutoGenerate", upload).findtext("results/result/code") == "0"
+    assert len(device.command("GetReportList", systemKey1=key).findall("items/item")) == 1
+
+
+def test_an_update_publishes_nothing(site: Site, device: Device) -> None:
+    report = device.upload("AutoGenerate", document(definition=1)).findtext("results/result/topId")
+    with psycopg.connect(site.app) as connection:
+        connection.execute("UPDATE rep_top SET public_status = 1 WHERE rep_top_id = %s", (int(report or 0),))
+    assert device.upload("UpdateReport", document(report=int(report or 0))).findtext("results/result/code") == "0"
+    assert device.command("GetReportDetail", topId=report).findtext("detailInfo/publicStatus") == "1"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+def test_commands_are_sent_by_post_only(site: Site, device: Device, method: str) -> None:
+    before = site.value("SELECT count(*) FROM rep_top WHERE delete_flag = 1")
+    report = device.upload("AutoGenerate", document(definition=1)).findtext("results/result/topId")
+    device.send(b"", "", query=f"command=DeleteReport&report={report}", method=method)
+    assert (device.status, device.headers["Allow"]) == ("405 Method Not Allowed", "POST")
+    assert site.value("SELECT count(*) FROM rep_top WHERE delete_flag = 1") == before
+
+
+def test_a_query_may_hold_text_that_is_not_percent_encoded(site: Site, device: Device) -> None:
+    upload = document("x", definition=1, more="<repTopName>検索する帳票</repTopName>")
+    assert device.upload("AutoGenerate", upload).findtext("results/result/code") == "0"
+    query = "command=GetReportList&word=検索する".encode().decode("latin-1")  # as WSGI hands it over
+    found = ET.fromstring(device.send(b"", "", query=query)).findall("items/item")
+    assert [item.findtext("name") for item in found] == ["検索する帳票"]
+
+
+def test_a_session_is_the_server_s_own_and_ends(site: Site) -> None:
+    device = Device(site.application)
+    device.cookie = "ASP.NET_SessionId=chosenbyanother0000000000"
+    assert device.login() == "0"
+    assert "chosenbyanother" not in device.cookie
+    forced = Device(site.application)
+    forced.cookie = "ASP.NET_SessionId=chosenbyanother0000000000"
+    assert forced.command("GetReportList").findtext("error/code") == "2"
+    other = Device(site.application)
+    assert other.login() == "0"
+    assert other.cookie != device.cookie
+    with psycopg.connect(site.app) as connection:
+        connection.execute(
+            "UPDATE tmp_session SET last_access = now() - interval '21 minutes' WHERE session_id = %s",
+            (device.cookie.partition("=")[2],),
+        )
+    assert device.command("GetReportList").findtext("error/code") == "2"
+    assert other.command("GetReportList").find("items") is not None
+
+
+@pytest.mark.parametrize("others", ["a[b]=1; {}", '{}; j={{"a":1}}', "日=本; {}; x", 'a="; {}'])
+def test_the_cookies_of_others_do_not_end_a_session(site: Site, device: Device, others: str) -> None:
+    device.cookie = others.format(device.cookie)
+    assert device.command("GetDefinitionList").find("items") is not None
+
+
 @pytest.mark.parametrize(
     ("upload", "code"),
     [
@@ -278,6 +376,11 @@ def test_parameters_that_make_no_sense_are_answered(device: Device) -> None:
         ("GetReportDetail", {"topId": "99999999999999"}),
         ("GetReportFile", {"fileType": "excel", "report": 1}),
         ("AutoGenerate", {"type": "csv"}),
+        ("AutoGenerate", {"type": "csvSimple"}),
+        ("AutoGenerate", {"type": "csvZip"}),
+        ("UpdateReport", {"type": "csvZipSimple"}),
+        ("AutoGenerate", {"type": "xml", "encoding": "1252"}),
+        ("UpdateReport", {"type": "xml"}),
         ("GetMasterRecordList", {}),
         ("DeleteReport", {"report": "1", "mode": "2"}),
     ):
