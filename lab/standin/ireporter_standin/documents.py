@@ -21,7 +21,7 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfgen.canvas import Canvas
 
-MAXIMUM_PIXELS = 50_000_000
+MAXIMUM_PIXELS = 25_000_000
 _log = logging.getLogger("ireporter-standin")
 _FONT = "HeiseiKakuGo-W5"
 pdfmetrics.registerFont(UnicodeCIDFont(_FONT))
