@@ -16,6 +16,7 @@ import urllib.parse
 import xml.etree.ElementTree as ET
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -208,8 +209,9 @@ def test_a_report_is_created_updated_read_printed_and_deleted(site: Site, device
     assert detail.findtext("clusters/cluster/value") == "温度 <45>"
 
     ignore = "<repTopName>(ignore)</repTopName><systemKey1>(ignore)</systemKey1><editStatus>4</editStatus>"
+    creator = "<createUserId>creator</createUserId>"  # of no interest to an update
     updated = device.upload(
-        "UpdateReport", document("30", report=report, more=ignore), style, mode="0", updateUser="山田"
+        "UpdateReport", document("30", report=report, more=ignore + creator), style, mode="0", updateUser="山田"
     )
     assert updated.findtext("results/result/topId") == str(report)
     detail = device.command("GetReportDetail", topId=report).find("detailInfo")
@@ -387,6 +389,79 @@ def test_parameters_that_make_no_sense_are_answered(device: Device) -> None:
     ):
         assert device.command(command, **parameters).findtext("error/code") == "4"
         assert device.status == "200 OK"
+
+
+HOSTILE = "'; DROP TABLE rep_top; --\"\\%_$1 ../../etc/passwd\r\n<x>&"
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("Login", ("user", "password")),
+        ("GetDefinitionList", ("word", "systemKey1")),
+        ("GetReportList", ("word", "systemKey5")),
+        ("GetDefinitionDetail", ("topId",)),
+        ("GetReportDetail", ("topId",)),
+        ("GetReportFile", ("report", "fileType", "pageNo")),
+        ("DownloadCsv", ("report", "encoding", "withImage")),
+        ("DeleteReport", ("report", "mode")),
+        ("GetMasterRecordList", ("masterId", "masterKey", "recordId", "recordKey", "fieldSearch")),
+        ("UpdateReport", ("type", "encoding", "mode", "updateUser")),
+        (HOSTILE, ("type",)),
+    ],
+)
+def test_no_parameter_is_more_than_a_value(site: Site, device: Device, command: str, names: tuple[str, ...]) -> None:
+    before = site.value("SELECT count(*) FROM rep_top")
+    for name in names:
+        answer = device.command(command, **{name: HOSTILE})
+        assert device.status == "200 OK"
+        if answer.find("items") is None:
+            assert (answer.findtext("error/code") or answer.findtext("loginResult/code")) in ("1", "3", "4", "5")
+        else:
+            assert answer.findall("items/item") == []
+    assert site.value("SELECT count(*) FROM rep_top") == before
+
+
+def test_a_zip_writes_nothing_outside_of_the_output_folder(site: Site, device: Device) -> None:
+    def elsewhere() -> set[Path]:
+        return {path for path in site.root.parent.rglob("*") if site.config.output not in path.parents}
+
+    before = elsewhere()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        name = "<repTopName>../../../evil</repTopName>"
+        archive.writestr("../../evil.xml", document("..\\..\\evil.png", definition=1, more=name))
+        archive.writestr("../../evil.png", b"\x89PNG")
+    answer = device.upload("AutoGenerate", buffer.getvalue(), kind="xmlZip")
+    report = answer.findtext("results/result/topId")
+    assert device.command("GetReportDetail", topId=report).findtext("detailInfo/clusters/cluster/value") == "Image"
+    assert len(list(site.config.output.rglob(f"{report}_*evil*"))) == 2
+    assert elsewhere() == before
+
+
+def test_sessions_work_side_by_side_on_one_report(site: Site, device: Device) -> None:
+    report = int(device.upload("AutoGenerate", document("first", definition=1)).findtext("results/result/topId") or 0)
+
+    def work(number: int) -> list[str | None]:
+        mine = Device(site.application)
+        assert mine.login() == "0"
+        made = []
+        for turn in range(4):
+            updated = mine.upload("UpdateReport", document(f"{number}.{turn}", report=report), "AB"[turn % 2])
+            assert updated.findtext("results/result/code") == "0"
+            made.append(mine.upload("AutoGenerate", document(definition=1)).findtext("results/result/topId"))
+        return made
+
+    with ThreadPoolExecutor(6) as pool:
+        made = [top for each in pool.map(work, range(6)) for top in each]
+    assert len(set(made)) == 24
+    value = device.command("GetReportDetail", topId=report).findtext("detailInfo/clusters/cluster/value")
+    assert value in {f"{number}.3" for number in range(6)}
+    # Row, linkage row, audit and the file agree on it.
+    assert site.value(f"SELECT s1_c0 FROM view_report_1 WHERE rep_top_id = {report}") == value
+    assert site.value(f"SELECT count(*) FROM log_rep_cluster WHERE rep_top_id = {report}") == 25
+    (written,) = site.config.output.rglob(f"{report}_*.csv")
+    assert f",{value}\r\n" in written.read_bytes().decode("utf-8-sig")
 
 
 def test_a_request_is_bounded(site: Site) -> None:

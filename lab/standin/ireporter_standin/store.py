@@ -319,7 +319,7 @@ def update_report(connection: psycopg.Connection[Row], top: Top, user: str, repl
             current["edit_status"] if top.edit_status is None else top.edit_status,
             _merged(top.system_keys, current["system_key"]),
             _merged(top.remarks, current["remarks_value"]),
-            top.user or user,
+            user,
             top.rep_top_id,
         ),
     )
