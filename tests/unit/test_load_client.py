@@ -368,6 +368,25 @@ def test_a_server_that_does_not_listen_did_nothing() -> None:
     assert (failed.value.kind, failed.value.maybe, failed.value.again) == ("connect", False, True)
 
 
+@pytest.mark.parametrize("bad", [None, (503, "text/html", "x"), (410, "text/html", "x"), (200, "text/html", "x")])
+def test_an_outage_is_seen_from_the_first_failed_to_the_first_good_answer(bad: Reply | None) -> None:
+    async def act(client: Client) -> Seen:
+        for _ in range(2):
+            with pytest.raises(FailedRequestError):
+                await create(client)
+        assert len(client._seen.failing) == 1
+        await create(client)
+        return client._seen
+
+    seen = served(bad, bad, (200, "text/xml", RESULT.format(7, 0)), act=act)
+    assert seen.failing == {}
+    (outage,) = seen.outages
+    assert outage["failed_requests"] == 2
+    assert outage["first_failed"] <= outage["first_good"]
+    # One client's outage is the tenant's, when there is but one.
+    assert round(seen.client_outage_max, 3) == outage["seconds"]
+
+
 class Script:
     """A client whose writes and reads go as told."""
 
@@ -406,6 +425,7 @@ REFUSED = ApiError("4", "no")
         ([REFUSED], []),
         ([AWAY, REFUSED], []),
         ([REFUSING, REFUSED], ["unknown"]),
+        ([REFUSING, AWAY, REFUSED], ["unknown"]),
     ],
 )
 def test_a_write_is_journaled_as_what_is_known_of_it(
