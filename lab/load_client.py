@@ -32,10 +32,10 @@ import xml.etree.ElementTree as ET
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -44,11 +44,14 @@ import dns.exception
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 OK = "0"
-NOT_LOGGED_IN = "2"
+NOT_LOGGED_IN = "2"  # this and the next are the stand-in's own codes
+NOT_FOUND = "5"
 RETRY_SECONDS = 0.5
 SUMMARY_SECONDS = 2.0
 LATENCIES_KEPT = 50_000
+LONGEST_LINE = 1 << 20  # of a journal
 MARGIN = 1.05  # a rate asked for is the least, also when a device was held up now and then
+T = TypeVar("T")
 _ANSWERS = ("text/xml", "application/pdf", "application/zip")
 
 
@@ -57,11 +60,12 @@ class LoadError(Exception):
 
 
 class FailedRequestError(Exception):
-    """No good answer. ``sent``: the server may have carried the request out."""
+    """No good answer. ``maybe``: the server may have carried it out all the same. ``again``: it can be sent again."""
 
-    def __init__(self, kind: str, *, sent: bool) -> None:
+    def __init__(self, kind: str, *, maybe: bool, again: bool) -> None:
         self.kind = kind
-        self.sent = sent
+        self.maybe = maybe
+        self.again = again
         super().__init__(kind)
 
 
@@ -71,6 +75,10 @@ class ApiError(Exception):
     def __init__(self, code: str, remark: str) -> None:
         self.code = code
         super().__init__(f"code {code}: {remark}")
+
+
+class LoginRefusedError(ApiError):
+    """The server does not want this user: nothing is known about any report."""
 
 
 # Configuration --------------------------------------------------------------------------------------------------------
@@ -114,10 +122,12 @@ def read_config(path: Path) -> Config:
         tenants = []
         for entry in content["tenants"]:
             users = tuple(entry["users"])
+            if not users:
+                raise LoadError(f"{path}: the tenant {entry['name']} has no users")
             tenants.append(Tenant(entry["name"], _role(entry["role"]), entry["url"], users, _password(entry)))
         servers = tuple(content.get("name_servers", ()))
         return Config(tuple(tenants), servers, int(content.get("name_server_port", 53)), content.get("ca_file"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise LoadError(f"{path} cannot be read: {error}") from error
     except KeyError as error:
         raise LoadError(f"{path} or the environment lacks {error}") from error
@@ -342,7 +352,24 @@ class Journal:
         """Bring what was written to disk."""
         if self._dirty:
             self._dirty = False
-            await asyncio.to_thread(os.fsync, self._stream.fileno())
+            try:
+                await asyncio.to_thread(os.fsync, self._stream.fileno())
+            except BaseException:
+                self._dirty = True  # whoever syncs next must not believe it is done
+                raise
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut off what an earlier run did not finish writing: appending to it would spoil the next line as well."""
+    if not path.exists():
+        return
+    with path.open("r+b") as stream:
+        start = max(0, stream.seek(0, os.SEEK_END) - LONGEST_LINE)
+        stream.seek(start)
+        last = stream.read().rfind(b"\n")
+        if last < 0 and start > 0:
+            raise LoadError(f"{path} is no journal: it ends in a line of more than {LONGEST_LINE} bytes")
+        stream.truncate(start + last + 1)
 
 
 @dataclass
@@ -374,10 +401,13 @@ def read_journal(lines: Iterator[str], tenant: str) -> Recorded:
     for line in lines:
         if not line.endswith("\n"):
             break
-        entry = json.loads(line)
-        if entry.get("tenant") != tenant:
-            continue
-        content, report = Content.of_json(entry["content"]), entry["report"]
+        try:
+            entry = json.loads(line)
+            if entry["tenant"] != tenant:
+                continue
+            content, report = Content.of_json(entry["content"]), entry["report"]
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise LoadError(f"The journal is damaged: {line[:80]!r} is no event") from error
         if content.digest() != entry["digest"]:
             raise LoadError(f"The journal is damaged: digest of write {content.keys[0]}")
         if entry["outcome"] == "acknowledged":
@@ -408,7 +438,6 @@ class Client:
         self._seen = seen
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=min(5.0, timeout))
         self._cookie: str | None = None
-        self._failed_since: float | None = None
 
     async def _post(self, query: dict[str, str], data: Any) -> tuple[bytes, str, Any]:
         started = time.monotonic()
@@ -430,21 +459,20 @@ class Client:
             elif isinstance(error, aiohttp.ClientSSLError):
                 kind = "tls"
             self._failed(started, kind)
-            raise FailedRequestError(kind, sent=False) from error
+            raise FailedRequestError(kind, maybe=False, again=True) from error
         except TimeoutError as error:
             self._failed(started, "timeout")
-            raise FailedRequestError("timeout", sent=True) from error
+            raise FailedRequestError("timeout", maybe=True, again=False) from error
         except (aiohttp.ClientError, OSError) as error:
             self._failed(started, "broken")
-            raise FailedRequestError("broken", sent=True) from error
+            raise FailedRequestError("broken", maybe=True, again=False) from error
         now = time.monotonic()
-        self._seen.good(started, now, now - self._failed_since if self._failed_since is not None else None)
-        self._failed_since = None
+        failed_since = self._seen.failing.pop(id(self), None)
+        self._seen.good(started, now, now - failed_since if failed_since is not None else None)
         return result
 
     def _failed(self, started: float, kind: str) -> None:
-        if self._failed_since is None:
-            self._failed_since = started
+        self._seen.failing.setdefault(id(self), started)
         self._seen.failed(started, kind)
 
     async def login(self) -> None:
@@ -456,7 +484,8 @@ class Client:
         root = _parsed(body)
         code = root.findtext("loginResult/code")
         if code != OK:
-            raise ApiError(
+            self._seen.api_errors[f"login {code or '?'}"] += 1
+            raise LoginRefusedError(
                 code or "?", f"login of {self._user} at {self._tenant.name}: {root.findtext('loginResult/remark')}"
             )
         for cookie in cookies:
@@ -472,7 +501,11 @@ class Client:
         """One command. ``data`` is a function where it can be sent once only. A lost session is opened again."""
         for attempt in (1, 2):
             if self._cookie is None:
-                await self.login()
+                try:
+                    await self.login()
+                except FailedRequestError as failed:
+                    # Whatever became of the login, the command was not sent.
+                    raise FailedRequestError(failed.kind, maybe=False, again=True) from failed
             body, kind, _ = await self._post(query, data() if callable(data) else data)
             if "xml" not in kind:
                 return body, kind
@@ -511,7 +544,10 @@ class Client:
 
     async def update(self, report: int, content: Content, style: str) -> None:
         """``UpdateReport``."""
-        await self._upload("UpdateReport", "xml", report_xml(content, report=report), "report.xml", style, mode="0")
+        document = report_xml(content, report=report)
+        if await self._upload("UpdateReport", "xml", document, "report.xml", style, mode="0") != report:
+            self._seen.api_errors["?"] += 1
+            raise FailedRequestError("another id", maybe=True, again=False)
 
     async def _upload(self, command: str, kind: str, document: bytes, name: str, style: str, **more: str) -> int:
         parameters = {"command": command, "type": kind, "encoding": "65001", **more}
@@ -527,15 +563,21 @@ class Client:
             data.add_field("dataFile", document, filename=name, content_type="application/octet-stream")
             return data
 
-        body, _ = await self._command(parameters if style == "B" else {}, form)
-        result = _parsed(body).find("results/result")
-        code = result.findtext("code") if result is not None else None
-        if result is None or code != OK:
-            self._seen.api_errors[code or "?"] += 1
-            raise ApiError(
-                code or "?", (result.findtext("remark") if result is not None else "") or f"{command} was refused"
-            )
-        return int(result.findtext("topId") or 0)
+        body, answered = await self._command(parameters if style == "B" else {}, form)
+        result = _parsed(body).find("results/result") if "xml" in answered else None
+        code = (result.findtext("code") or "") if result is not None else ""
+        if result is None or not code:
+            # Neither acknowledged nor refused.
+            self._seen.api_errors["?"] += 1
+            raise FailedRequestError("no result", maybe=True, again=False)
+        if code != OK:
+            self._seen.api_errors[code] += 1
+            raise ApiError(code, result.findtext("remark") or f"{command} was refused")
+        top_id = result.findtext("topId") or ""
+        if not top_id.isdecimal():
+            self._seen.api_errors["?"] += 1
+            raise FailedRequestError("no id", maybe=True, again=False)
+        return int(top_id)
 
 
 def _parsed(body: bytes) -> ET.Element:
@@ -548,14 +590,17 @@ def _parsed(body: bytes) -> ET.Element:
 def _check_answer(status: int, content_type: str, body: bytes) -> None:
     """Refuse what is no answer of the API, such as a proxy's page with status 200."""
     if status != 200:
-        raise FailedRequestError(f"http {status}", sent=status not in (410, 503))
+        # 503 may also mean that the database went away while committing: not surely "nothing done".
+        raise FailedRequestError(f"http {status}", maybe=True, again=status in (410, 503))
     if content_type not in _ANSWERS:
-        raise FailedRequestError("not the api", sent=True)
+        raise FailedRequestError("not the api", maybe=True, again=False)
     if content_type == "text/xml":
         try:
-            ET.fromstring(body)
+            root = ET.fromstring(body)
         except ET.ParseError as error:
-            raise FailedRequestError("not xml", sent=True) from error
+            raise FailedRequestError("not xml", maybe=True, again=False) from error
+        if root.tag != "conmas":
+            raise FailedRequestError("not the api", maybe=True, again=False)
 
 
 # What is seen ---------------------------------------------------------------------------------------------------------
@@ -575,14 +620,22 @@ class Seen:
     read_mismatches: int = 0
     outages: list[dict[str, Any]] = field(default_factory=list)
     client_outage_max: float = 0.0
+    failing: dict[int, float] = field(default_factory=dict)  # client → since when it has had no good answer
     latencies: list[float] = field(default_factory=list)
+    slowest: float = 0.0
+    _good: int = 0
     _open: dict[str, Any] | None = None
 
     def good(self, started: float, ended: float, client_outage: float | None) -> None:
         """A good answer. It ends an outage only if it was asked for after the outage began."""
         self.requests += 1
+        self._good += 1
+        self.slowest = max(self.slowest, ended - started)
         if len(self.latencies) < LATENCIES_KEPT:
             self.latencies.append(ended - started)
+        elif (place := random.randrange(self._good)) < LATENCIES_KEPT:
+            # A fair sample of the whole run, not its beginning.
+            self.latencies[place] = ended - started
         if client_outage is not None:
             self.client_outage_max = max(self.client_outage_max, client_outage)
         if self._open is not None and started >= self._open["noticed"]:
@@ -599,7 +652,7 @@ class Seen:
         self._open["kinds"][kind] += 1
 
     def summary(self) -> dict[str, object]:
-        """Figures so far; an outage that has not ended counts until now."""
+        """Figures so far; an outage that has not ended, of all or of one client, counts until now."""
         now = time.monotonic()
         outages = [*self.outages]
         if self._open is not None:
@@ -627,12 +680,15 @@ class Seen:
             "outage_seconds": worst["seconds"] if worst else 0.0,
             "first_failed": worst["first_failed"] if worst else None,
             "first_good": worst["first_good"] if worst else None,
-            "client_outage_seconds_max": round(self.client_outage_max, 3),
+            "client_outage_seconds_max": round(
+                max(self.client_outage_max, *(now - since for since in self.failing.values()), 0.0), 3
+            ),
+            "clients_still_failing": len(self.failing),
             "outages": outages[-200:],
             "latency_ms": {
                 "median": round(statistics.median(ordered) * 1000, 1) if ordered else None,
                 "p95": round(ordered[int(len(ordered) * 0.95)] * 1000, 1) if ordered else None,
-                "max": round(ordered[-1] * 1000, 1) if ordered else None,
+                "max": round(self.slowest * 1000, 1) if ordered else None,
             },
         }
 
@@ -750,9 +806,8 @@ class Device:
                     await self._client.update(report, content, style)
                     self._acknowledged("update", report, content)
             except FailedRequestError as error:
-                # 503 may also mean that the database went away while committing: not surely "nothing done".
-                maybe = maybe or error.sent or error.kind.startswith("http")
-                if not error.sent and not self._run.stop.is_set():
+                maybe = maybe or error.maybe
+                if error.again and not self._run.stop.is_set():
                     await self._run.pause(RETRY_SECONDS)
                     continue
                 if maybe:
@@ -796,13 +851,12 @@ class Device:
         )
 
     async def _read(self) -> None:
-        if not self._own:
-            with contextlib.suppress(FailedRequestError):
-                await self._client.xml("GetDefinitionList")
-            return
-        report = self._rng.choice(list(self._own))
+        report = self._rng.choice(list(self._own)) if self._own else None
         try:
-            if self._rng.random() < 0.2:
+            if report is None:
+                listed = await self._client.xml("GetDefinitionList")
+                found = [] if listed.find("items/item") is not None else ["no definition"]
+            elif self._rng.random() < 0.2:
                 content = await self._client.file("GetReportFile", fileType="pdf", report=str(report))
                 found = [] if content.startswith(b"%PDF") else ["not a PDF"]
             else:
@@ -891,6 +945,7 @@ async def run_load(arguments: argparse.Namespace, config: Config) -> dict[str, o
             if arguments.summary:
                 _write_summary(arguments.summary, summary())
 
+    cut_torn_line(arguments.journal)
     with arguments.journal.open("a", encoding="utf-8") as stream:
         journal = Journal(stream)
         run = Run(journal, stop, arguments.writes)
@@ -922,6 +977,66 @@ async def run_load(arguments: argparse.Namespace, config: Config) -> dict[str, o
     return result
 
 
+@dataclass
+class ReadBack:
+    """What reading the acknowledged writes back shows."""
+
+    recorded: Recorded
+    ends: float  # of the monotonic clock
+    found: int = 0
+    unknown_applied: int = 0
+    lost: list[dict[str, object]] = field(default_factory=list)
+    different: list[dict[str, object]] = field(default_factory=list)
+    unreadable: list[dict[str, object]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for report, first in self.recorded.handed_out_twice:
+            self.lost.append({"report": report, "writes": first.writes, "why": "its id was handed out again"})
+
+    async def _asked(self, action: Callable[[], Awaitable[T]]) -> T:
+        """The answer, asked for up to five times."""
+        for attempt in itertools.count(1):
+            if time.monotonic() > self.ends:
+                raise FailedRequestError("out of time", maybe=False, again=False)
+            try:
+                return await action()
+            except FailedRequestError:
+                if attempt == 5:
+                    raise
+                await asyncio.sleep(1)
+        raise AssertionError("unreachable")
+
+    async def _compared(self, client: Client, report: int, wanted: Expected) -> list[str]:
+        detail = await self._asked(lambda: client.xml("GetReportDetail", topId=str(report)))
+        problem = differences(wanted.acknowledged, detail)
+        applied = bool(problem) and any(not differences(candidate, detail) for candidate in wanted.unknown)
+        if (not problem or applied) and (photo := wanted.acknowledged.photo):
+            parameters = {"report": str(report), "withImage": "1", "encoding": "65001"}
+            problem = photo_problem(await self._asked(lambda: client.file("DownloadCsv", **parameters)), photo)
+        elif applied:
+            problem = []
+        self.unknown_applied += applied and not problem
+        return problem
+
+    async def check(self, client: Client, report: int, wanted: Expected) -> None:
+        """Read one report."""
+        about: dict[str, object] = {"report": report, "writes": wanted.writes}
+        try:
+            problem = await self._compared(client, report, wanted)
+        except FailedRequestError as error:
+            self.unreadable.append(about | {"why": error.kind})
+        except LoginRefusedError:
+            raise  # says nothing about reports
+        except ApiError as error:
+            # Only "there is none" says that it is lost; any other refusal says nothing about the report.
+            (self.lost if error.code == NOT_FOUND else self.unreadable).append(about | {"why": str(error)})
+        else:
+            if problem:
+                self.different.append(about | {"differs": problem})
+            else:
+                self.found += wanted.writes
+
+
 async def read_back(arguments: argparse.Namespace, config: Config) -> dict[str, object]:
     """Read every acknowledged write of a tenant through the API and compare."""
     found = [tenant for tenant in config.tenants if tenant.name == arguments.tenant]
@@ -935,49 +1050,15 @@ async def read_back(arguments: argparse.Namespace, config: Config) -> dict[str, 
     fixed = {urlsplit(url).hostname or "": arguments.address} if arguments.address else None
     with arguments.journal.open(encoding="utf-8", newline="\n") as stream:
         recorded = read_journal(iter(stream), tenant.name)
-    lost: list[dict[str, object]] = [
-        {"report": report, "writes": first.writes, "why": "its id was handed out again"}
-        for report, first in recorded.handed_out_twice
-    ]
-    different: list[dict[str, object]] = []
-    unreadable: list[dict[str, object]] = []
-    unknown_applied = 0
-    kept = 0
-    waiting = iter(sorted(recorded.expected.items()))
     seen = Seen("readback", time.monotonic())
-
-    async def check(client: Client, report: int, wanted: Expected) -> None:
-        nonlocal unknown_applied, kept
-        detail = None
-        for attempt in range(5):
-            try:
-                detail = await client.xml("GetReportDetail", topId=str(report))
-                break
-            except FailedRequestError as error:
-                if attempt == 4:
-                    unreadable.append({"report": report, "why": error.kind})
-                    return
-                await asyncio.sleep(1)
-            except ApiError as error:
-                lost.append({"report": report, "writes": wanted.writes, "why": str(error)})
-                return
-        assert detail is not None
-        problem = differences(wanted.acknowledged, detail)
-        if problem and any(not differences(candidate, detail) for candidate in wanted.unknown):
-            unknown_applied += 1
-            problem = []
-        if not problem and wanted.acknowledged.photo:
-            problem = await _photo_problem(client, report, wanted.acknowledged.photo)
-        if problem:
-            different.append({"report": report, "writes": wanted.writes, "differs": problem})
-        else:
-            kept += wanted.writes
+    back = ReadBack(recorded, seen.begun + arguments.seconds)
+    waiting = iter(sorted(recorded.expected.items()))
 
     async def reader(number: int) -> None:
         user = tenant.users[number % len(tenant.users)]
         client = Client(http, tenant, user, seen, arguments.timeout)
         for report, wanted in waiting:
-            await check(client, report, wanted)
+            await back.check(client, report, wanted)
 
     names = Names(config.name_servers, config.name_server_port, fixed)
     async with _http(config, names) as http:
@@ -987,23 +1068,23 @@ async def read_back(arguments: argparse.Namespace, config: Config) -> dict[str, 
         "url": url,
         "addresses": names.current,
         "acknowledged": recorded.acknowledged,
-        "found": kept,
+        "found": back.found,
         "reports": len(recorded.expected),
-        "lost": lost,
-        "different": different,
-        "unreadable": unreadable,
+        "lost": back.lost,
+        "different": back.different,
+        "unreadable": back.unreadable,
         "unknown": recorded.unknown,
-        "unknown_updates_applied": unknown_applied,
+        "unknown_updates_applied": back.unknown_applied,
         "seconds": round(time.monotonic() - seen.begun, 1),
     }
 
 
-async def _photo_problem(client: Client, report: int, photo: tuple[int, int, str]) -> list[str]:
+def photo_problem(packed: bytes, photo: tuple[int, int, str]) -> list[str]:
+    """What is wrong with the photo in what ``DownloadCsv`` sent."""
     try:
-        content = await client.file("DownloadCsv", report=str(report), withImage="1", encoding="65001")
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             digests = {hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
-    except (ApiError, FailedRequestError, zipfile.BadZipFile) as error:
+    except (zipfile.BadZipFile, zlib.error) as error:
         return [f"photo cannot be read: {error}"]
     return [] if photo[2] in digests else [f"photo {photo[0]}/{photo[1]}"]
 
@@ -1027,6 +1108,7 @@ def main() -> int:
     run.add_argument("--requests-per-second", type=float, default=10.0, help="at least, of each neighbour")
     back = commands.add_parser("readback", parents=[common], help="read every acknowledged write back")
     back.add_argument("--tenant", required=True)
+    back.add_argument("--seconds", type=float, default=3600.0, help="what is not read by then is unreadable")
     back.add_argument("--name", help="host name instead of the one in the tenant's URL")
     back.add_argument("--url", help="API URL instead of the tenant's")
     back.add_argument("--address", help="connect here instead of resolving the name")

@@ -7,6 +7,7 @@ import os
 import random
 import stat
 import struct
+import subprocess
 import unicodedata
 import zlib
 from pathlib import Path
@@ -44,6 +45,13 @@ def test_copy_formats() -> None:
     assert generate.text_row(1, None, "a\tb\\c\nd") == "1\t\\N\ta\\tb\\\\c\\nd\n"
     assert generate.binary_row(b"ab", None) == b"\x00\x02\x00\x00\x00\x02ab\xff\xff\xff\xff"
     assert generate._array(["a", None, 'q"\\']) == '{"a",NULL,"q\\"\\\\"}'
+
+
+def test_sizes_follow_what_is_asked_for_and_the_smallest_has_one_of_every_kind() -> None:
+    assert generate.reports_for(0) == generate.reports_for(0.03) == generate.LEAST_REPORTS
+    for gigabytes in (0.05, 0.5, 10):
+        size = generate.BASE_BYTES + generate.reports_for(gigabytes) * generate.BYTES_PER_REPORT
+        assert abs(size - gigabytes * 1e9) < generate.BYTES_PER_REPORT
 
 
 def picture(root: Path) -> dict[bytes, tuple[object, ...]]:
@@ -101,8 +109,43 @@ def test_trees_have_what_makes_real_ones_hard(tree: Path) -> None:
     assert any(info[3] == 4 and stat.S_ISREG(info[0]) for info in found.values())
     assert any(info[1] % 1000 for info in found.values())
     assert 1 in {info[1] for info in found.values()}
-    empty = os.path.join(tree, "output", "むずかしい もの", "names", "空 フォルダー")
-    assert os.listdir(empty) == []
+    assert {b" leading", b"trailing ", b"double  space", b'quote".csv', b"apostrophe's.csv", b"back\\slash"} <= names
+
+
+@pytest.mark.parametrize("name", ["output", "settings", "webdav"])
+def test_each_tree_has_every_difficult_kind(tree: Path, name: str) -> None:
+    base = os.fsencode(tree / name / "むずかしい もの")
+    names, links, kinds = (os.path.join(base, part) for part in (b"names", b"links", b"kinds"))
+    assert os.listdir(os.path.join(names, "空 フォルダー".encode())) == []
+    assert os.listdir(os.path.join(names, "日本".encode("cp932"), b"empty\n")) == []
+    assert os.readlink(os.path.join(links, b"newline")) == b"a\nb"
+    assert os.path.samefile(os.path.join(links, b"target"), os.path.join(links, b"folder", b"hard 2"))
+    assert os.path.samefile(os.path.join(links, b"other"), os.path.join(kinds, b"hard to other"))
+    assert os.stat(os.path.join(kinds, b"time 2100")).st_mtime_ns == 4_102_444_800_000_000_001
+    deepest = max((folder for folder, _, _ in os.walk(names)), key=len)
+    assert len(deepest) - len(names) > 300
+    assert os.listdir(deepest) == [b"bottom"]
+    if os.geteuid() == 0:
+        owners = {(info.st_uid, info.st_gid) for info in (os.lstat(entry.path) for entry in os.scandir(kinds))}
+        assert {(0, 0), (generate.NO_NAME, generate.NO_NAME), (0, generate.NO_NAME)} <= owners
+
+
+def test_access_lists_and_attributes_are_there_or_said_to_be_missing(tmp_path: Path) -> None:
+    trees = generate.Trees(tmp_path, 7, None)
+    trees.make(0)
+    kinds = tmp_path / "webdav" / "むずかしい もの" / "kinds"
+    without = " ".join(trees.unsupported)
+    if "ACL" not in without:
+        shown = subprocess.run(
+            ["getfacl", "--numeric", "--absolute-names", kinds / "acl", kinds / "acl folder"],
+            capture_output=True, check=True, text=True,
+        ).stdout  # fmt: skip
+        assert f"user:{generate.NO_NAME}:---" in shown
+        assert "default:group::r" in shown
+    if "extended attributes" not in without:
+        assert os.getxattr(kinds / "xattr", "user.ireporter.note") == b"\x00\xff binary"
+        assert os.getxattr(kinds / "xattr folder", "user.empty") == b""
+    assert len(trees.unsupported) in (0, 6, 12)  # of each tree the same
 
 
 def test_the_count_of_ordinary_files_is_what_was_asked_for(tree: Path) -> None:

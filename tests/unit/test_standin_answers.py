@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from urllib.parse import unquote
 
 from lab.standin.ireporter_standin import answers
 
@@ -55,3 +56,12 @@ def test_numbered_fills_up() -> None:
 def test_a_file_says_its_name() -> None:
     answer = answers.file(b"%PDF", "7.pdf", "application/pdf")
     assert answer.headers == [("Content-Disposition", 'attachment; filename="7.pdf"')]
+
+
+def test_a_file_name_beyond_ascii_is_sent_for_old_clients_and_for_new_ones() -> None:
+    (header,) = answers.file(b"", '7_日報 "1"\r\n.pdf', "application/pdf").headers
+    assert header == (
+        "Content-Disposition",
+        "attachment; filename=\"7___ _1___.pdf\"; filename*=UTF-8''7_%E6%97%A5%E5%A0%B1%20%221%22%0D%0A.pdf",
+    )
+    assert unquote(header[1].rpartition("''")[2]) == '7_日報 "1"\r\n.pdf'

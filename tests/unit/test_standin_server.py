@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import random
 from pathlib import Path
 
 import pytest
 
+from lab import generate
 from lab.standin.ireporter_standin import admin, config, documents, passwords
 from lab.standin.ireporter_standin.documents import Report, Value
 from lab.standin.ireporter_standin.errors import ConfigurationError
@@ -103,6 +105,15 @@ def test_many_values_need_more_pages_and_a_broken_photo_stops_nothing() -> None:
         1, "x", "d", base.updated, "u", [*base.values, Value(1, 999, "写真", "Image", "Image", b"no picture")]
     )
     assert documents.pdf(broken).count(b"/Type /Page\n") > 4
+
+
+def test_a_picture_that_unpacks_to_too_much_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = generate.png(random.Random(1), 20_000)
+    shown = Report(1, "x", "d", report().updated, "u", [Value(1, 1, "写真", "Image", "Image", image)])
+    printed = documents.pdf(shown)
+    monkeypatch.setattr(documents, "MAXIMUM_PIXELS", 100)
+    assert b"/Subtype /Image" in printed
+    assert b"/Subtype /Image" not in documents.pdf(shown)
 
 
 def test_both_encodings() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import unicodedata
+import warnings
 import zipfile
 
 import pytest
 
-from lab.standin.ireporter_standin import uploads
+from lab.standin.ireporter_standin import archive, uploads
 from lab.standin.ireporter_standin.errors import BAD_PARAMETER, TOO_LARGE, RefusedError
 
 BOUNDARY = "----x"
@@ -103,37 +105,112 @@ def test_entities_and_broken_documents_are_refused(document: bytes) -> None:
     assert refused.value.code == BAD_PARAMETER
 
 
+@pytest.mark.parametrize(
+    "inner",
+    [
+        b"<a/>" * uploads.MAXIMUM_ELEMENTS,
+        b"<a>" * uploads.MAXIMUM_DEPTH + b"</a>" * uploads.MAXIMUM_DEPTH,
+        b"<a " + b" ".join(b'a%d=""' % n for n in range(uploads.MAXIMUM_ATTRIBUTES + 1)) + b"/>",
+    ],
+)
+def test_a_document_that_would_fill_the_memory_is_refused(inner: bytes) -> None:
+    with pytest.raises(RefusedError) as refused:
+        uploads.parse_xml(b"<conmas>" + inner + b"</conmas>")
+    assert refused.value.code == TOO_LARGE
+
+
+def test_the_head_of_a_part_is_bounded() -> None:
+    with pytest.raises(RefusedError) as refused:
+        uploads.read_request("", KIND, multipart(("Content-Disposition: form-data; " + "a" * 9000, b"x")))
+    assert refused.value.code == TOO_LARGE
+
+
+def test_a_form_may_hold_text_that_is_not_percent_encoded() -> None:
+    request = uploads.read_request("", "application/x-www-form-urlencoded", "a=日本&b=%E8%AA%9E+x".encode())
+    assert request.parameters == {"a": "日本", "b": "語 x"}
+
+
+@pytest.mark.parametrize("name", ["repTopName", "systemKey1", "createUserId"])
+def test_a_name_is_bounded(name: str) -> None:
+    root = uploads.parse_xml(f"<conmas><top><{name}>{'名' * 501}</{name}></top></conmas>".encode())
+    with pytest.raises(RefusedError) as refused:
+        uploads.read_tops(root, {})
+    assert refused.value.code == TOO_LARGE
+
+
 def test_code_page_932_is_read() -> None:
     document = '<?xml version="1.0" encoding="Shift_JIS"?><conmas>帳票①ｶﾅ</conmas>'.encode("cp932")
     assert uploads.parse_xml(document, "932").text == "帳票①ｶﾅ"
 
 
 def test_a_zip_holds_one_document_and_pictures() -> None:
-    content, files = uploads.unpack(zipped(import__xml=b"<conmas/>", photo__png=b"p"))
+    content, files = archive.unpack(zipped(import__xml=b"<conmas/>", photo__png=b"p"))
     assert (content, files) == (b"<conmas/>", {"photo.png": b"p"})
 
 
 @pytest.mark.parametrize("content", [b"no zip", zipped(a__txt=b""), zipped(a__xml=b"", b__xml=b"")])
 def test_another_zip_is_refused(content: bytes) -> None:
     with pytest.raises(RefusedError) as refused:
-        uploads.unpack(content)
+        archive.unpack(content)
     assert refused.value.code == BAD_PARAMETER
 
 
-def test_a_zip_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "MAXIMUM_UNPACKED", 1000)
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_zip_is_refused(method: int) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as made:
+        made.writestr("a.xml", bytes(range(256)) * 20)
+    content = bytearray(buffer.getvalue())
+    content[36:60] = b"\xff" * 24  # the compressed data begins after the head and the name
     with pytest.raises(RefusedError) as refused:
-        uploads.unpack(zipped(import__xml=b"<conmas/>" + b" " * 2000))
+        archive.unpack(bytes(content))
+    assert refused.value.code == BAD_PARAMETER
+
+
+@pytest.mark.parametrize("names", [("a/x.xml", "b/x.xml"), ("x.xml", "b/X.XML"), ("x.xml", "p.png", "p.png")])
+def test_a_zip_that_says_two_things_is_refused(names: tuple[str, ...]) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        for name in names:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the library that makes it: a name twice
+                made.writestr(name, b"<conmas/>")
+    with pytest.raises(RefusedError) as refused:
+        archive.unpack(buffer.getvalue())
+    assert refused.value.code == BAD_PARAMETER
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "utf-8"])
+def test_a_picture_with_a_japanese_name_is_found_whatever_the_zip_calls_it(encoding: str) -> None:
+    raw = unicodedata.normalize("NFD" if encoding == "utf-8" else "NFC", "写真ガ表.png").encode(encoding)
+    placeholder = "x" * len(raw)  # Python would mark the name as UTF-8, Explorer and macOS do not
+    content = zipped(**{"a.xml": b"<conmas/>", placeholder: b"p"}).replace(placeholder.encode(), raw)
+    _, pictures = archive.unpack(content)
+    assert archive.picture(pictures, "写真ガ表.png") == b"p"
+
+
+def test_pictures_of_the_same_name_are_told_apart_by_their_path() -> None:
+    _, pictures = archive.unpack(zipped(**{"a.xml": b"<conmas/>", "1/p.png": b"one", "2/p.png": b"two"}))
+    assert archive.picture(pictures, "2\\p.png") == b"two"
+    assert archive.picture(pictures, "other.png") is None
+    with pytest.raises(RefusedError, match=r"more than one 'p\.png'"):
+        archive.picture(pictures, "p.png")
+
+
+def test_a_zip_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAXIMUM_UNPACKED", 1000)
+    with pytest.raises(RefusedError) as refused:
+        archive.unpack(zipped(import__xml=b"<conmas/>" + b" " * 2000))
     assert refused.value.code == TOO_LARGE
 
 
 def test_a_zip_that_lies_about_its_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "MAXIMUM_UNPACKED", 1000)
+    monkeypatch.setattr(archive, "MAXIMUM_UNPACKED", 1000)
     content = zipped(import__xml=b"x" * 2000)
     # The size in the directory is what a reader believes first.
     lie = content.replace((2000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     with pytest.raises(RefusedError):
-        uploads.unpack(lie)
+        archive.unpack(lie)
 
 
 def test_clusters_in_sheets_and_at_the_top_and_what_is_ignored() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 # What XML 1.0 forbids even escaped. Values come from tablets, so they are replaced, never sent on.
@@ -99,5 +100,9 @@ def detail(fields: Mapping[str, object], clusters: Iterable[Mapping[str, object]
 
 
 def file(content: bytes, name: str, content_type: str) -> Answer:
-    """A raw file. The name is ASCII by construction (ids), so no header trouble can arise."""
-    return Answer(content, content_type, [("Content-Disposition", f'attachment; filename="{name}"')])
+    """A raw file. A name beyond ASCII is sent twice (RFC 6266), so that old clients find one as well."""
+    plain = re.sub(r'[^ -~]|["\\]', "_", name)
+    disposition = f'attachment; filename="{plain}"'
+    if plain != name:
+        disposition += f"; filename*=UTF-8''{quote(name, safe='')}"
+    return Answer(content, content_type, [("Content-Disposition", disposition)])

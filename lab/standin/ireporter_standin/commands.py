@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,10 +14,13 @@ from typing import Any
 
 import psycopg
 
-from . import answers, documents, store, uploads
+from . import answers, archive, documents, store, uploads
 from .answers import Answer
-from .errors import BAD_PARAMETER, OK, RefusedError
+from .errors import BAD_PARAMETER, OK, TOO_LARGE, RefusedError
 from .uploads import Request, Top
+
+_log = logging.getLogger("ireporter-standin")
+ENCODINGS = ("932", "65001")
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,7 @@ def get_report_file(session: Session, request: Request) -> Answer:
         raise RefusedError(BAD_PARAMETER, "This stand-in makes no Excel files")
     top_id, page = _id(request, "report"), _optional_id(request, "pageNo")
     with session.store.transaction() as connection:
+        name = documents.safe_name(store.report_name(connection, top_id), 180)
         if page:
             report = store.document(connection, top_id)
             if page not in {value.sheet_no for value in report.values}:
@@ -175,25 +180,26 @@ def get_report_file(session: Session, request: Request) -> Answer:
             content = documents.pdf(report, page)
         else:
             content = store.stored_file(connection, top_id, kind == "pdfLayer")
-    return answers.file(content, f"{top_id}.pdf", "application/pdf")
+    return answers.file(content, f"{top_id}_{name}.pdf", "application/pdf")
 
 
 def download_csv(session: Session, request: Request) -> Answer:
-    encoding = _choice(request, "encoding", ("932", "65001"), "65001")
+    encoding = _choice(request, "encoding", ENCODINGS, "65001")
     buffer = io.BytesIO()
-    numbers = _ids(request, "report")
-    with session.store.transaction() as connection, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    numbers = list(dict.fromkeys(_ids(request, "report")))  # a report named twice is in the ZIP once
+    with session.store.transaction() as connection, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
         for top_id in numbers:
             report = store.document(connection, top_id)
-            archive.writestr(f"{top_id}.csv", documents.csv_bytes(report, encoding))
+            packed.writestr(f"{top_id}.csv", documents.csv_bytes(report, encoding))
             if _flag(request, "withImage"):
                 for value in report.values:
                     if value.image is not None:
-                        archive.writestr(f"{top_id}_{value.sheet_no}_{value.cluster_id}.png", value.image)
+                        suffix = ".jpg" if value.image.startswith(b"\xff\xd8\xff") else ".png"
+                        packed.writestr(f"{top_id}_{value.sheet_no}_{value.cluster_id}{suffix}", value.image)
             if _flag(request, "withPDF"):
-                archive.writestr(f"{top_id}.pdf", store.stored_file(connection, top_id, layer=False))
+                packed.writestr(f"{top_id}.pdf", store.stored_file(connection, top_id, layer=False))
             if _flag(request, "withPDFLayer"):
-                archive.writestr(f"{top_id}_layer.pdf", store.stored_file(connection, top_id, layer=True))
+                packed.writestr(f"{top_id}_layer.pdf", store.stored_file(connection, top_id, layer=True))
     return answers.file(buffer.getvalue(), f"{numbers[0]}.zip", "application/zip")
 
 
@@ -202,10 +208,11 @@ def _uploaded(request: Request) -> list[Top]:
     kind = _choice(request, "type", ("xml", "xmlZip", "csv", "csvSimple", "csvZip", "csvZipSimple"))
     if kind.startswith("csv"):
         raise RefusedError(BAD_PARAMETER, "This stand-in takes the types xml and xmlZip only")
+    encoding = _choice(request, "encoding", ENCODINGS, "65001")
     if not request.file:
         raise RefusedError(BAD_PARAMETER, "No file was uploaded")
-    content, files = uploads.unpack(request.file) if kind == "xmlZip" else (request.file, {})
-    return uploads.read_tops(uploads.parse_xml(content, request.parameters.get("encoding", "65001")), files)
+    content, pictures = archive.unpack(request.file) if kind == "xmlZip" else (request.file, {})
+    return uploads.read_tops(uploads.parse_xml(content, encoding), pictures)
 
 
 def _save(session: Session, tops: list[Top], write: Callable[[psycopg.Connection[store.Row], Top], int]) -> Answer:
@@ -221,6 +228,10 @@ def _save(session: Session, tops: list[Top], write: Callable[[psycopg.Connection
                 documents.write_output(session.output, report, content)
         except RefusedError as refused:
             rows.append((top.rep_top_id or "", refused.code, refused.remark))
+        except store.DOES_NOT_FIT as error:
+            # Of this report alone: those before it are saved, and their ids must reach the client.
+            _log.warning("refused by the database: %s", error)
+            rows.append((top.rep_top_id or "", BAD_PARAMETER, store.DOES_NOT_FIT_REMARK))
         else:
             rows.append((top_id, OK, ""))
     return answers.results(rows)
@@ -233,6 +244,8 @@ def auto_generate(session: Session, request: Request) -> Answer:
 def update_report(session: Session, request: Request) -> Answer:
     replace = _choice(request, "mode", ("0", "1"), "0") == "1"
     user = request.parameters.get("updateUser") or session.user
+    if len(user) > uploads.MAXIMUM_NAME:
+        raise RefusedError(TOO_LARGE, f"updateUser is longer than {uploads.MAXIMUM_NAME} characters")
     return _save(session, _uploaded(request), lambda c, top: store.update_report(c, top, user, replace))
 
 

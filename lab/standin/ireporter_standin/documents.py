@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import logging
 import os
 import re
 import tempfile
@@ -20,6 +21,8 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfgen.canvas import Canvas
 
+MAXIMUM_PIXELS = 25_000_000
+_log = logging.getLogger("ireporter-standin")
 _FONT = "HeiseiKakuGo-W5"
 pdfmetrics.registerFont(UnicodeCIDFont(_FONT))
 
@@ -83,16 +86,31 @@ def _sheet(canvas: Canvas, report: Report, sheet: int) -> None:
             canvas.setFont(_FONT, 8)
         canvas.drawString(left, line, f"{value.cluster_id}. {value.name}"[:40])
         if value.image is not None:
-            try:
-                canvas.drawImage(ImageReader(io.BytesIO(value.image)), 250, line - 50, 80, 60, preserveAspectRatio=True)
-            except Exception:
+            picture = _readable(value.image)
+            if picture is None:
                 canvas.drawString(250, line, f"画像 {len(value.image)} bytes")
+            else:
+                canvas.drawImage(picture, 250, line - 50, 80, 60, preserveAspectRatio=True)
             line -= 60
         else:
             canvas.drawString(250, line, (value.value or "").replace("\n", " ")[:60])
         canvas.line(left, line - 3, width - 40, line - 3)
         line -= 14
     canvas.showPage()
+
+
+def _readable(image: bytes) -> ImageReader | None:
+    """The picture, or ``None`` where it is none or unpacks to more than the memory should hold: no reason to lose a report."""
+    try:
+        picture = ImageReader(io.BytesIO(image))
+        width, height = picture.getSize()
+        if width * height > MAXIMUM_PIXELS:
+            return None
+        picture.getRGBData()
+    except Exception as error:  # whatever the many decoders of Pillow raise
+        _log.warning("a picture of %d bytes is not printed: %s", len(image), error)
+        return None
+    return picture
 
 
 def blank(title: str) -> bytes:
@@ -132,11 +150,11 @@ def write_output(folder: Path, report: Report, content: bytes) -> list[Path]:
 
     The folder of a report depends on its definition and id only, so saving again replaces.
     """
-    directory = folder / _safe(report.definition, 120) / f"{report.top_id // 1000:05d}"
+    directory = folder / safe_name(report.definition, 120) / f"{report.top_id // 1000:05d}"
     directory.mkdir(parents=True, exist_ok=True)
     written = []
     for suffix, data in ((".pdf", content), (".csv", csv_bytes(report, "65001"))):
-        path = directory / f"{report.top_id}_{_safe(report.name, 180)}{suffix}"
+        path = directory / f"{report.top_id}_{safe_name(report.name, 180)}{suffix}"
         descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=".")
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -153,7 +171,7 @@ def write_output(folder: Path, report: Report, content: bytes) -> list[Path]:
     return written
 
 
-def _safe(name: str, limit: int) -> str:
+def safe_name(name: str, limit: int) -> str:
     """A file name from a report name: no separators, no control characters, at most ``limit`` bytes of UTF-8."""
     cleaned = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "_", name).strip(" .") or "_"
     return cleaned.encode()[:limit].decode(errors="ignore")

@@ -20,6 +20,9 @@ from .uploads import Top
 
 SESSION_MINUTES = 20  # what ASP.NET does unless told otherwise
 LIST_LIMIT = 5000
+# The request's fault, not the database's, although psycopg counts an index entry or a row too long as operational.
+DOES_NOT_FIT = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
+DOES_NOT_FIT_REMARK = "A value does not fit the database"
 _TIME = "YYYY/MM/DD HH24:MI:SS"
 
 Row = dict[str, Any]
@@ -50,6 +53,8 @@ class Store:
                 if user:
                     connection.execute("SELECT set_config('ireporter.user', %s, true)", (user,))
                 yield connection
+        except DOES_NOT_FIT:
+            raise  # nothing is wrong with the connection
         except psycopg.OperationalError:
             connection.close()
             raise
@@ -203,6 +208,16 @@ def document(connection: psycopg.Connection[Row], top_id: int) -> Report:
     )
 
 
+def report_name(connection: psycopg.Connection[Row], top_id: int) -> str:
+    """What the report is called."""
+    row = connection.execute(
+        "SELECT rep_top_name FROM rep_top WHERE rep_top_id = %s AND delete_flag = 0", (top_id,)
+    ).fetchone()
+    if row is None:
+        raise RefusedError(NOT_FOUND, f"There is no report {top_id}")
+    return str(row["rep_top_name"])
+
+
 def stored_file(connection: psycopg.Connection[Row], top_id: int, layer: bool) -> bytes:
     """The PDF kept with the report."""
     column = "pdf_layer" if layer else "pdf"
@@ -298,13 +313,13 @@ def update_report(connection: psycopg.Connection[Row], top: Top, user: str, repl
     connection.execute(
         "UPDATE rep_top SET rep_top_name = %s, edit_status = %s, system_key = %s, remarks_value = %s, "
         "update_time = now(), "
-        "update_user = %s, public_status = 2 WHERE rep_top_id = %s",
+        "update_user = %s WHERE rep_top_id = %s",
         (
             top.name or current["rep_top_name"],
             current["edit_status"] if top.edit_status is None else top.edit_status,
             _merged(top.system_keys, current["system_key"]),
             _merged(top.remarks, current["remarks_value"]),
-            top.user or user,
+            user,
             top.rep_top_id,
         ),
     )

@@ -8,7 +8,6 @@ import html
 import logging
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 import psycopg
@@ -73,24 +72,31 @@ class Application:
         path = str(environ.get("PATH_INFO", "")).lower()  # the product's web server ignores case
         try:
             if path in self._command_paths:
+                if environ["REQUEST_METHOD"] != "POST":
+                    refusal = answers.error(BAD_PARAMETER, "Commands are sent by POST")
+                    return HTTPStatus.METHOD_NOT_ALLOWED, Answer(
+                        refusal.body, refusal.content_type, [("Allow", "POST")]
+                    )
                 return HTTPStatus.OK, self._command(environ)
             if path.rstrip("/") == self._manager_path and environ["REQUEST_METHOD"] in ("GET", "HEAD"):
                 return HTTPStatus.OK, self._manager()
         except RefusedError as refused:
             return HTTPStatus.OK, answers.error(refused.code, refused.remark)
+        except store.DOES_NOT_FIT as error:
+            _log.warning("refused by the database: %s", error)
+            return HTTPStatus.OK, answers.error(BAD_PARAMETER, store.DOES_NOT_FIT_REMARK)
         except psycopg.OperationalError as error:
             _log.error("database: %s", error)
-            return HTTPStatus.SERVICE_UNAVAILABLE, answers.error(SERVER_ERROR, "The database cannot be reached")
-        except psycopg.DataError as error:
-            _log.warning("refused by the database: %s", error)
-            return HTTPStatus.OK, answers.error(BAD_PARAMETER, "A value does not fit the database")
+            return HTTPStatus.SERVICE_UNAVAILABLE, answers.error(SERVER_ERROR, "The database is away or too busy")
         except Exception:
             _log.exception("%s failed", path)
             return HTTPStatus.INTERNAL_SERVER_ERROR, answers.error(SERVER_ERROR, "The server failed; see its log")
         return HTTPStatus.NOT_FOUND, Answer(b"<h1>404</h1>\n", "text/html; charset=utf-8")
 
     def _command(self, environ: Environ) -> Answer:
-        request = uploads.read_request(environ.get("QUERY_STRING", ""), environ.get("CONTENT_TYPE", ""), _body(environ))
+        # WSGI hands bytes over as Latin-1; a query that is not percent-encoded is UTF-8.
+        query = str(environ.get("QUERY_STRING", "")).encode("latin-1").decode(errors="replace")
+        request = uploads.read_request(query, environ.get("CONTENT_TYPE", ""), _body(environ))
         if any("\0" in value for value in request.parameters.values()):
             raise RefusedError(BAD_PARAMETER, "A parameter holds a null character")
         name = request.parameters.get("command", "")
@@ -144,7 +150,7 @@ def _body(environ: Environ) -> bytes:
     stream = environ["wsgi.input"]
     announced = str(environ.get("CONTENT_LENGTH") or "")
     if announced:
-        if not announced.isdigit():
+        if not (announced.isascii() and announced.isdigit()):
             raise RefusedError(BAD_PARAMETER, "Content-Length is not a number")
         if int(announced) > uploads.MAXIMUM_BODY:
             raise RefusedError(TOO_LARGE, f"A request has at most {uploads.MAXIMUM_BODY} bytes")
@@ -161,9 +167,10 @@ def _body(environ: Environ) -> bytes:
 
 
 def _session_id(environ: Environ) -> str:
-    try:
-        cookie = SimpleCookie(environ.get("HTTP_COOKIE", "")).get(_COOKIE)
-    except CookieError:
-        return ""
-    value = cookie.value if cookie else ""
-    return value if value.isalnum() and len(value) <= 64 else ""
+    # Not http.cookies: that drops every cookie where one of them, set by a proxy perhaps, is not as it likes.
+    for pair in str(environ.get("HTTP_COOKIE", "")).split(";"):
+        name, _, value = pair.strip().partition("=")
+        value = value.strip('"')
+        if name == _COOKIE and value.isascii() and value.isalnum() and len(value) <= 64:
+            return value
+    return ""
