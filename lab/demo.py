@@ -36,8 +36,7 @@ def main() -> int:
             old.unlink()
     began = time.monotonic()
     _step("lab: fresh servers and data")
-    _run(["script/lab", "up", "--gigabytes", str(arguments.gigabytes), "--files", str(arguments.files)], "lab-up.log")
-    _run(["script/lab", "reset"], "lab-reset.log")
+    _run(["script/lab", "reset", "--gigabytes", str(arguments.gigabytes), "--files", str(arguments.files)], "lab.log")
     configuration = write_load_configuration(OUTPUT / "load.json")
     journal = OUTPUT / "writes.jsonl"
 

@@ -94,8 +94,7 @@ class Lab:
 
     def reset(self) -> None:
         """Fresh tenants on shared01, a bare dedicated01."""
-        subprocess.run(["script/lab", "up", *SMALL], cwd=ROOT, check=True, timeout=1200)
-        subprocess.run(["script/lab", "reset"], cwd=ROOT, check=True, timeout=900)
+        subprocess.run(["script/lab", "reset", *SMALL], cwd=ROOT, check=True, timeout=1200)
 
     def prepare(self) -> None:
         """Fresh tenants, and ``acme`` prepared: what is left is the cut-over."""
