@@ -78,7 +78,7 @@ def run(spec: dict[str, object], progress: Progress) -> dict[str, object]:
     raw, sftp = spec.get("file_trees"), spec.get("sftp")
     if not isinstance(raw, list) or not isinstance(sftp, Mapping):
         raise MigrationError("The specification has no file trees", check="file-trees", action="Name the trees")
-    trees = parse_trees(raw)
+    trees = parse_trees(raw, chrooted=True)
     try:
         from . import sftp_source  # noqa: PLC0415 - paramiko is needed for this way of copying only
     except ModuleNotFoundError as error:
@@ -305,7 +305,7 @@ class _Pass:
         )
 
     def _remote(self, path: bytes) -> bytes:
-        return self.source_root + b"/" + path if path else self.source_root
+        return self.source_root.rstrip(b"/") + b"/" + path if path else self.source_root
 
     def _folder(self, folder: _Folder) -> list[_Folder]:
         """Everything in one folder but the content of its sub folders, which are returned."""
@@ -332,6 +332,7 @@ class _Pass:
                         self._changed_meanwhile()
             except Refused as error:
                 # It did not end: what is not in it may well exist.
+                folder.keep_partial = True
                 self._refuse(folder.path, str(error))
             except Vanished:
                 self._changed_meanwhile()

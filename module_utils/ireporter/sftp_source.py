@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -237,7 +236,7 @@ class Session:
             raise Refused("the server does not let the account read it") from error
         except (paramiko.SSHException, SFTPError, EOFError, OSError) as error:
             # paramiko has no other sign for "the server answered no" than an OSError on a channel that still works.
-            if isinstance(error, OSError) and not isinstance(error, (TimeoutError, socket.timeout)) and self._alive():
+            if isinstance(error, OSError) and not isinstance(error, TimeoutError) and self._alive():
                 raise Refused(f"the server cannot read it: {_said(error)}") from error
             raise self.lost(error) from error
 

@@ -379,11 +379,11 @@ file_copy.run(spec, progress)
 
 
 def copy_until_killed(server: ChrootedSftp, target: Path, limit: int) -> None:
-    core = Path(file_copy.__file__).parent.parent
+    core = str(Path(file_copy.__file__).parent.parent)
     done = subprocess.run(
         [sys.executable, "-c", KILLED],
         input=json.dumps([specification(server, target), limit]).encode(),
-        env={**os.environ, "PYTHONPATH": str(core)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([core, os.environ.get("PYTHONPATH", "")])},
         check=False,
     )
     assert done.returncode == -signal.SIGKILL
@@ -562,6 +562,14 @@ def test_a_server_without_a_known_key_is_not_talked_to(
         file_copy.run(spec, quiet)
     assert refused.value.check == "sftp-login"
     assert not target.exists()
+
+
+def test_a_chroot_that_is_the_tree(server: ChrootedSftp, source: Path, target: Path) -> None:
+    (source / "file").write_text("x")
+    spec = specification(server, target)
+    spec["file_trees"][0]["source"] = "/"  # type: ignore[index]
+    file_copy.run(spec, quiet)
+    assert (target / "tree" / "file").read_text() == "x"
 
 
 def test_a_tree_that_is_not_there_is_said(server: ChrootedSftp, target: Path) -> None:
