@@ -83,12 +83,17 @@ def run(spec: dict[str, object], progress: Callable[[dict[str, object]], None]) 
 
     :param spec: ``file_trees`` [{name, source, target, licence_file}], ``channel`` ({id, directory} or None), ``direction``
         (``push``, ``pull``), ``final`` (compare everything afterwards, mend, compare again), ``replace`` (a local target may hold
-        data that is not ours), ``owner`` (whose copy a local target is; default: its source path), ``check`` (change nothing).
+        data that is not ours), ``owner`` (whose copy a local target is; default: its source path), ``check`` (change nothing),
+        ``sftp`` (copied by ``sftp_copy.run`` instead, which see).
     :return: ``changed``, ``files``, ``bytes`` (of the source), ``bytes_sent``, ``seconds``, ``files_changed_meanwhile``,
         ``repaired``, ``items`` (rsync's kinds of change and how often), ``files_verified``, ``expected_differences`` (final only).
     :raises MigrationError: a target is not ours (``target-empty``), rsync failed (``files-copy``), or the trees still differ
         after mending (``files-differ``; its ``figures`` hold ``differences`` and ``differences_total``).
     """
+    if spec.get("sftp") is not None:
+        from . import sftp_copy  # noqa: PLC0415 - another way of copying, loaded only when it is asked for
+
+        return sftp_copy.run(spec, progress)
     started = time.monotonic()
     job = _job(spec, progress)
     figures = _Figures()

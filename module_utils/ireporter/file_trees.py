@@ -26,15 +26,16 @@ class FileTree:
     licence_file: bytes | None
 
 
-def parse_trees(raw: Sequence[Mapping[str, object]]) -> list[FileTree]:
+def parse_trees(raw: Sequence[Mapping[str, object]], *, chrooted: bool = False) -> list[FileTree]:
     """Check the trees once.
 
+    :param chrooted: a source may be ``/``, because the source sees nothing but what may be copied.
     :raises MigrationError: a path is not absolute, a name is unfit or used twice, or trees lie within each other (check ``file-trees``).
     """
     trees = [
         FileTree(
             name=_name(one.get("name")),
-            source=absolute(one.get("source")),
+            source=Path("/") if chrooted and one.get("source") == "/" else absolute(one.get("source")),
             target=absolute(one.get("target")),
             licence_file=relative(one.get("licence_file")),
         )
