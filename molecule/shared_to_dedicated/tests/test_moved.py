@@ -68,6 +68,34 @@ def test_a_backup_is_kept_and_whole(shared: Host) -> None:
     assert shared.run("cd /var/backups/ireporter-migration/acme-d-* && sha256sum --check --quiet SHA256SUMS").rc == 0
 
 
+def test_the_backup_is_restored_by_the_commands_its_readme_gives(shared: Host) -> None:
+    readme = shared.check_output("cat /var/backups/ireporter-migration/acme-d-*/README.txt")
+    commands = [line[2:] for line in readme.splitlines() if line.startswith("  ")]
+    assert any("pg_restore" in command for command in commands)
+    try:
+        shared.run_expect([0], "bash -euc %s", "\n".join(commands))
+        assert _contents(shared, "restored") == _contents(shared, "irepodb_acme")
+        for tree in ("output", "settings", "webdav"):
+            compare = "rsync --archive --hard-links --acls --xattrs --checksum --delete --dry-run --itemize-changes"
+            assert shared.check_output(f"{compare} /srv/ireporter/acme/{tree}/ /var/tmp/restored/{tree}/") == ""
+    finally:
+        shared.check_output("psql -XqU postgres -c 'DROP DATABASE IF EXISTS restored'; rm -rf /var/tmp/restored")
+
+
+def _contents(host: Host, database: str) -> str:
+    """Rows and digest of every table."""
+    each = r"""
+        SELECT format($$SELECT %L, count(*), md5(string_agg(md5(whole::text), '' ORDER BY md5(whole::text))) FROM %s whole$$,
+                      c.oid::regclass, c.oid::regclass)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY c.oid::regclass::text \gexec
+    """
+    command = f"psql -XqAtU postgres -v ON_ERROR_STOP=1 -d {database} <<'SQL'\n{each}\nSQL"
+    found: str = host.check_output("bash -c %s", command)
+    assert "rep_top" in found
+    return found
+
+
 def test_the_target_proved_a_restore_of_its_own_backup(dedicated: Host) -> None:
     assert json.loads(dedicated.check_output("/usr/local/sbin/ireporter-backup status"))["proven"] is True
 
