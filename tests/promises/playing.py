@@ -138,6 +138,10 @@ class Lab:
         record: dict[str, Any] = json.loads(text)
         return record
 
+    def mails(self) -> str:
+        """Every delivered mail, as JSON."""
+        return subprocess.run(["script/lab", "mails"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
     def leftovers(self) -> str:
         """What a migration left behind on either server; empty when nothing."""
         return "".join(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import Any
 
 import pytest
-from playing import ROOT, Lab, Played
+from playing import Lab, Played
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -41,8 +40,8 @@ def test_it_goes_out_with_the_next_run_and_never_twice(moved: tuple[Lab, Played]
     assert lab.run_record("shared01")["figures"]["announced"] == "done"
     third = lab.play("shared_to_dedicated", *SETTING)
     assert (third.returncode, third.recap("acme")["changed"]) == (0, 0), third.output[-3000:]
-    mails = {mail["recipient"]: mail for mail in _mails()}
-    assert len(mails) == len(_mails()) == 2
+    mails = {mail["recipient"]: mail for mail in _mails(lab)}
+    assert len(mails) == len(_mails(lab)) == 2
     contact, partner = mails["contact-acme@example.com"], mails["partner@example.com"]
     address = lab.on("dedicated01", "hostname -I").split()[0]
     assert NEW_NAME in contact["body"]
@@ -100,9 +99,8 @@ def test_purged_only_after_the_retention_and_only_this_tenant(moved: tuple[Lab, 
     assert lab.serves("shared01", "charlie")
 
 
-def _mails() -> list[dict[str, Any]]:
-    shown = subprocess.run(["script/lab", "mails"], cwd=ROOT, capture_output=True, text=True, check=True)
-    found: list[dict[str, Any]] = json.loads(shown.stdout)
+def _mails(lab: Lab) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(lab.mails())
     return found
 
 
