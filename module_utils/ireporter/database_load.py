@@ -1,7 +1,7 @@
 """Tables that take every row as it lies on the source while they are loaded, whatever their definitions would say today.
 
 A CHECK may call a function that reads a table whose rows are not there yet, that finds nothing under the empty search
-path of a restore, or that has become another one since the rows were written. A generated column's value is the one that
+path of a restore, or that has become another one since the rows were written; so may a domain's. A generated column's value is the one that
 was computed then. A copy asks neither: it is to hold what the source holds.
 """
 
@@ -16,10 +16,16 @@ _STORED = "attgenerated = 's' AND attrelid >= 16384"
 
 @dataclass(frozen=True)
 class Loosened:
-    """What :func:`loosen` took away, for :func:`tighten`: numbers of tables with their CHECKs, of tables with columns."""
+    """What :func:`loosen` took away, for :func:`tighten`, by numbers of the catalogue.
+
+    :param checks: tables with the number of their CHECKs.
+    :param generated: tables with columns.
+    :param domains: constraints of domains.
+    """
 
     checks: tuple[tuple[int, int], ...]
     generated: tuple[tuple[int, int], ...]
+    domains: tuple[int, ...]
 
 
 def loosen(inside: Connection) -> Loosened:
@@ -28,12 +34,17 @@ def loosen(inside: Connection) -> Loosened:
     with inside.transaction():
         checks = query(inside, "SELECT oid, relchecks FROM pg_class WHERE relchecks > 0 AND oid >= 16384")
         inside.execute("UPDATE pg_class SET relchecks = 0 WHERE relchecks > 0 AND oid >= 16384")
+        # A constraint of an unknown kind is none that a domain asks.
+        domains = query(
+            inside,
+            "UPDATE pg_constraint SET contype = '-' WHERE contype = 'c' AND contypid >= 16384 RETURNING oid",
+        )
         if inside.info.server_version >= 120000:
             generated += query(
                 inside,
                 f"UPDATE pg_attribute SET attgenerated = '' WHERE {_STORED} RETURNING attrelid, attnum",  # noqa: S608
             )
-    return Loosened(tuple((row[0], row[1]) for row in checks), tuple(generated))
+    return Loosened(tuple((row[0], row[1]) for row in checks), tuple(generated), tuple(row[0] for row in domains))
 
 
 def tighten(inside: Connection, loosened: Loosened) -> None:
@@ -41,6 +52,7 @@ def tighten(inside: Connection, loosened: Loosened) -> None:
     with inside.transaction():
         for table, number in loosened.checks:
             inside.execute("UPDATE pg_class SET relchecks = %s WHERE oid = %s", (number, table))
+        inside.execute("UPDATE pg_constraint SET contype = 'c' WHERE oid = ANY (%s)", (list(loosened.domains),))
         for table, column in loosened.generated:
             inside.execute(
                 "UPDATE pg_attribute SET attgenerated = 's' WHERE attrelid = %s AND attnum = %s", (table, column)

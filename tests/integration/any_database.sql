@@ -168,6 +168,8 @@ CREATE TABLE stale (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (twice_of(
 INSERT INTO stale VALUES (1, DEFAULT, 1), (20, DEFAULT, 3);
 CREATE OR REPLACE FUNCTION twice_of(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 3';
 CREATE OR REPLACE FUNCTION fits(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 < 10';
+CREATE DOMAIN known AS int CHECK (reads_tables(VALUE)); CREATE TABLE of_domain (k known); INSERT INTO of_domain VALUES (1), (2);
+DELETE FROM allowed WHERE id = 2;
 CREATE TABLE unenforced (id int PRIMARY KEY, parent int REFERENCES unenforced); INSERT INTO unenforced VALUES (1, 1);
 ALTER TABLE unenforced DISABLE TRIGGER ALL;
 

@@ -122,6 +122,9 @@ def test_rows_that_their_definitions_would_refuse_today_arrive(
         ):
             with pytest.raises(Exception, match="violates check constraint"):
                 inside.execute(refused)
+        inside.execute("SET search_path = public")
+        with pytest.raises(Exception, match="violates check constraint"):
+            inside.execute("INSERT INTO of_domain VALUES (3)")
         inside.execute("BEGIN; INSERT INTO public.stale (id, odd) VALUES (3, 1)")
         row = inside.execute("SELECT twice FROM public.stale WHERE id = 3").fetchone()
         assert row == (9,)

@@ -170,13 +170,14 @@ def test_a_failing_stream_leaves_an_incomplete_copy(cluster: Cluster, clean_seco
     cluster.execute(
         "failing",
         "CREATE TABLE good AS SELECT g FROM generate_series(1, 100000) g;"
-        "CREATE DOMAIN small AS int; CREATE TABLE bad (a small, b text);"
+        "CREATE TABLE whole (a int, b text) PARTITION BY RANGE (a); CREATE TABLE bad (a int NOT NULL, b text);"
         "INSERT INTO bad SELECT g, repeat('x', 50) FROM generate_series(1, 50000) g;"
-        # A row that the target's domain refuses: the rule changed after the rows were written.
         "UPDATE bad SET a = 70000 WHERE a = 49999;"
-        "ALTER DOMAIN small ADD CONSTRAINT c CHECK (VALUE < 60000) NOT VALID;"
+        "ALTER TABLE bad ADD CONSTRAINT c CHECK (a >= 0 AND a < 60000) NOT VALID;"
         "UPDATE pg_constraint SET convalidated = true WHERE conname = 'c'",
     )
+    # A row that the target refuses: it lies outside of its partition's bounds, which a false constraint keeps from being seen.
+    cluster.execute("failing", "ALTER TABLE whole ATTACH PARTITION bad FOR VALUES FROM (0) TO (60000)")
     source, target = cluster.conninfo("failing"), clean_second.conninfo("failing")
     with pytest.raises(MigrationError, match=r"public\.bad could not be copied.*copy-failed"):
         copy(source, target)
