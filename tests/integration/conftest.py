@@ -64,7 +64,10 @@ def install(root: Path, extensions: dict[str, str], libraries: dict[str, str]) -
 class Cluster:
     """A PostgreSQL server of its own: no TCP, everybody trusted on its socket."""
 
-    def __init__(self, directory: Path, binaries: Path = BINARIES, superuser: str = "postgres") -> None:
+    def __init__(
+        self, directory: Path, binaries: Path = BINARIES, superuser: str = "postgres", settings: str = ""
+    ) -> None:
+        self.settings = settings
         self.directory = directory
         self.data = directory / "data"
         self.binaries = binaries
@@ -86,7 +89,7 @@ class Cluster:
             configuration.write(
                 f"unix_socket_directories = '{self.directory}'\nlisten_addresses = ''\nfsync = off\n"
                 "shared_buffers = 64MB\nmax_prepared_transactions = 5\nlog_min_messages = fatal\n"
-                "wal_level = logical\n"
+                f"wal_level = logical\n{self.settings}\n"
             )
         self._as_postgres(
             str(self.binaries / "pg_ctl"), "start", "--wait", "--silent", "--pgdata", str(self.data),
@@ -123,12 +126,18 @@ class Cluster:
 
 @contextmanager
 def run_cluster(
-    extensions: dict[str, str] | None = None, libraries: dict[str, str] | None = None, superuser: str = "postgres"
+    extensions: dict[str, str] | None = None,
+    libraries: dict[str, str] | None = None,
+    *,
+    superuser: str = "postgres",
+    settings: str = "",
 ) -> Iterator[Cluster]:
-    """A server until the end of the block; arguments are :func:`install`'s and the superuser's name."""
+    """A server until the end of the block; arguments are :func:`install`'s, the superuser's name, lines of its configuration."""
     directory = Path(tempfile.mkdtemp(prefix="ireporter-pg-"))
     try:
-        cluster = Cluster(directory, install(directory / "installation", extensions or {}, libraries or {}), superuser)
+        cluster = Cluster(
+            directory, install(directory / "installation", extensions or {}, libraries or {}), superuser, settings
+        )
         cluster.start()
         try:
             yield cluster
