@@ -106,7 +106,8 @@ def run(spec: dict[str, object], progress: Progress) -> dict[str, object]:
                 )
         roles = read_roles(source)
         refuse_clashes(roles, read_roles(target.connection, [role.name for role in roles], target.name))
-        other_versions = _refuse_what_cannot_be_copied(source, target, properties, roles, request)
+        with _refusal(f"The database {properties.name}"):
+            other_versions = _refuse_what_cannot_be_copied(source, target, properties, roles, request)
         notes = _notes(source, properties)
         if request.check_mode:
             return {"changed": True, "target_before": before, "notes": notes, **_figures(read_tables(source))}

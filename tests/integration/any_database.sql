@@ -217,7 +217,7 @@ CREATE FOREIGN TABLE foreign_parts_far PARTITION OF foreign_parts FOR VALUES FRO
 GRANT USAGE ON FOREIGN SERVER elsewhere TO any_app; GRANT USAGE ON FOREIGN DATA WRAPPER dummy_wrapper TO any_app;
 CREATE PUBLICATION parts FOR TABLE keys (a, b) WHERE (a > 1), ONLY base WITH (publish = 'insert, truncate', publish_via_partition_root = true);
 CREATE PUBLICATION of_schemas FOR TABLES IN SCHEMA sales; CREATE PUBLICATION everything FOR ALL TABLES;
-ALTER PUBLICATION of_schemas OWNER TO any_subscriber; COMMENT ON PUBLICATION parts IS 'some';
+ALTER PUBLICATION parts OWNER TO any_owner; COMMENT ON PUBLICATION parts IS 'some';
 CREATE SUBSCRIPTION incoming CONNECTION 'host=db.example.com dbname=acme password=subscribed-secret' PUBLICATION theirs WITH (connect = false, slot_name = 'slot_of_acme', binary = true, streaming = true, two_phase = true);
 ALTER SUBSCRIPTION incoming OWNER TO any_subscriber;
 
