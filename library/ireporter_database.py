@@ -19,6 +19,8 @@ description:
     Data that is not this project's copy of O(source) is never touched. Until it is complete, the target database
     carries the comment C(ireporter-migration: incomplete copy), and the next run starts it over. A complete copy
     carries the database setting C(ireporter_migration.copy_of), which names its source.
+  - >-
+    What cannot be copied is named before anything is touched on the target. C(docs/verification.md) lists what is refused.
   - Tablespaces are ignored, RV(notes) says so where it matters. Foreign tables come along, the data behind them does not.
 author:
   - i-Reporter migration maintainers (@ireporter-migration)

@@ -16,6 +16,11 @@ _NUMBERED_TYPES = {
     "regprocedure", "regrole", "regtype",
 }  # fmt: skip
 
+# Their text form is exact but for the bits of a NaN, which inf - inf makes with a sign that 'NaN' has not.
+_FLOATS = {"float4", "float8", "point", "lseg", "path", "box", "polygon", "line", "circle"}
+# Their output leaves the XML declaration out; as text they are what is stored.
+_XML = {142: "xml::text", 143: "xml[]::text[]"}
+
 _TYPES = """
 SELECT t.oid, t.typname, n.nspname, t.typtype, t.typbasetype, t.typelem,
        (t.typelem <> 0 AND t.typlen = -1 AND EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid)),
@@ -50,10 +55,11 @@ ORDER BY n.nspname, c.relname
 """
 
 _COLUMNS = """
-SELECT a.attrelid, a.attname, a.atttypid, {generated}
+SELECT a.attrelid, a.attname, a.atttypid, {stored}
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'm') AND c.oid >= 16384
+  AND NOT {virtual}
 ORDER BY a.attrelid, a.attnum
 """
 
@@ -92,11 +98,16 @@ class Type:
 
 @dataclass(frozen=True)
 class Column:
-    """A column that is not dropped."""
+    """A column that is not dropped.
+
+    :param generated: its value is computed from others, and stored.
+    :param exact_text: an SQL expression for what is stored where the type's own output does not show it, else empty.
+    """
 
     name: str
     type: Type
     generated: bool
+    exact_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,10 +143,18 @@ class Table:
     def materialised_view(self) -> bool:
         return self.kind == "m"
 
+    @property
+    def travels_as_text(self) -> bool:
+        """Whether a column's binary form does not say, in another database, what is stored."""
+        return bool(self.carries_numbers) or any(column.exact_text for column in self.columns)
+
     def copied_columns(self) -> str:
-        """``("a", "b")`` without generated columns; empty where COPY's default is the same."""
-        names = [column.name for column in self.columns if not column.generated]
-        return f"({', '.join(identifier(name) for name in names)})" if names else ""
+        """``("a", "b")`` of every column; empty where there is none."""
+        return f"({', '.join(identifier(column.name) for column in self.columns)})" if self.columns else ""
+
+    def selected_columns(self) -> str:
+        """What :meth:`copied_columns` are filled with: ``"a", "b"``."""
+        return ", ".join(column.exact_text or identifier(column.name) for column in self.columns)
 
 
 def carries_numbers(types: Mapping[int, Type], oid: int) -> bool:
@@ -154,6 +173,15 @@ def carries_numbers(types: Mapping[int, Type], oid: int) -> bool:
     return False
 
 
+def holds_floats(types: Mapping[int, Type], oid: int) -> bool:
+    """Whether the values hold floating-point numbers anywhere, so that their text does not tell one NaN from another."""
+    wanted = types[oid]
+    if wanted.schema == "pg_catalog" and wanted.name in _FLOATS:
+        return True
+    below = (wanted.base if wanted.kind == "d" else 0, wanted.element if wanted.is_array else 0, wanted.range_subtype)
+    return any(holds_floats(types, number) for number in below if number)
+
+
 def read_types(connection: Connection) -> dict[int, Type]:
     """Every type of the database by its number."""
     multirange = "m.rngmultitypid" if connection.info.server_version >= 140000 else "0"
@@ -169,10 +197,14 @@ def read_types(connection: Connection) -> dict[int, Type]:
 def read_tables(connection: Connection) -> list[Table]:
     """Every table and materialised view with rows of its own, of the session's snapshot; sorted by name."""
     types = read_types(connection)
-    generated = "a.attgenerated <> ''" if connection.info.server_version >= 120000 else "false"
+    stored, virtual = "false", "false"
+    if connection.info.server_version >= 120000:
+        stored, virtual = "a.attgenerated = 's'", "a.attgenerated = 'v'"
     columns: dict[int, list[Column]] = {}
-    for relation, name, type_number, is_generated in query(connection, _COLUMNS.format(generated=generated)):
-        columns.setdefault(relation, []).append(Column(name, types[type_number], is_generated))
+    for relation, name, type_number, is_generated in query(connection, _COLUMNS.format(stored=stored, virtual=virtual)):
+        cast = _XML.get(read_base_types(types, type_number).oid)
+        exact_text = f"{identifier(name)}::{cast}" if cast else ""
+        columns.setdefault(relation, []).append(Column(name, types[type_number], is_generated, exact_text))
     tables = []
     for row in query(connection, _TABLES):
         own = tuple(columns.get(row[0], ()))
@@ -207,10 +239,12 @@ def read_sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, b
     result = {}
     for start in range(0, len(names), 200):
         batch = names[start : start + 200]
+        # Rolled back, so that the locks do not add up: a server has few for one per sequence.
         statement = " UNION ALL ".join(
             f"SELECT {position}, last_value, is_called FROM {identifier(*name)}"  # noqa: S608 - quoted by psycopg
             for position, name in enumerate(batch)
         )
-        for position, last_value, is_called in query(connection, statement):
-            result[batch[position]] = (last_value, is_called)
+        with connection.transaction(force_rollback=True):
+            for position, last_value, is_called in query(connection, statement):
+                result[batch[position]] = (last_value, is_called)
     return result

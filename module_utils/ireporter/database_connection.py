@@ -28,7 +28,8 @@ _OPTIONS = (
     "-c default_transaction_deferrable=off -c row_security=off -c search_path= "
     "-c extra_float_digits=3 -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c lc_monetary=C "
     "-c timezone=UTC -c xmloption=content -c standard_conforming_strings=on -c check_function_bodies=off "
-    "-c client_min_messages=warning -c quote_all_identifiers=off"
+    "-c client_min_messages=warning -c quote_all_identifiers=off "
+    "-c role=none -c array_nulls=on -c transform_null_equals=off"
 )
 
 

@@ -9,21 +9,23 @@ from dataclasses import dataclass
 
 import psycopg
 
-from . import database_check, database_schema
+from . import database_check, database_check_values, database_schema
 from .database_catalog import Table, read_sequences, read_tables
 from .database_connection import (
     Address,
     Connection,
     exported_snapshot,
     identifier,
-    literal,
     one_line,
     query,
     require_superuser,
     value,
 )
+from .database_extensions import check_extensions, create_extensions, give_extensions_their_owners
+from .database_internal_triggers import set_internal_triggers
 from .database_large_objects import copy_large_objects
-from .database_roles import Role, apply_roles, read_roles, refuse_clashes
+from .database_load import loosen, tighten
+from .database_roles import Role, apply_roles, read_roles, refuse_clashes, rehearse_roles
 from .database_target import COPY, FOREIGN, Properties, Target, read_properties
 from .database_transfer import Transfer, cut
 from .errors import MigrationError
@@ -104,10 +106,8 @@ def run(spec: dict[str, object], progress: Progress) -> dict[str, object]:
                 )
         roles = read_roles(source)
         refuse_clashes(roles, read_roles(target.connection, [role.name for role in roles], target.name))
-        updates = database_check.check_extensions(source, target.connection)
-        database_check.check_libraries(source, target.connection)
-        database_check.check_locales(source, target.connection, properties)
-        database_check.check_hash_partitions(source)
+        with _refusal(f"The database {properties.name}"):
+            other_versions = _refuse_what_cannot_be_copied(source, target, properties, roles, request)
         notes = _notes(source, properties)
         if request.check_mode:
             return {"changed": True, "target_before": before, "notes": notes, **_figures(read_tables(source))}
@@ -121,10 +121,30 @@ def run(spec: dict[str, object], progress: Progress) -> dict[str, object]:
                 target=target,
                 properties=properties,
                 roles=roles,
-                updates=updates,
+                other_versions=other_versions,
                 progress=progress,
             ),
         }
+
+
+def _refuse_what_cannot_be_copied(
+    source: Connection, target: Target, properties: Properties, roles: list[Role], request: Request
+) -> bool:
+    """Every check before the first change; returns whether extensions have other default versions on the target."""
+    other_versions = check_extensions(source, target.connection)
+    database_check.check_libraries(source, target.connection)
+    database_check.check_encoding(source, properties)
+    database_check.check_locales(source, target.connection, properties)
+    database_check.check_collations(source, target.connection, properties)
+    database_check.check_hidden_objects(source)
+    database_check.check_languages(source)
+    database_check.check_hash_partitions(source)
+    database_check.check_security_labels(source, target.connection, roles)
+    database_check.check_settings(target.connection, properties, roles)
+    database_check_values.check_values(source)
+    database_check_values.check_foreign_keys(source)
+    rehearse_roles(target.connection, roles, database=target.name, keep_passwords=request.keep_role_passwords)
+    return other_versions
 
 
 def _refuse_itself(properties: Properties, target: Target) -> None:
@@ -202,7 +222,9 @@ def _notes(source: Connection, properties: Properties) -> list[str]:
         )
     invalid = query(
         source,
-        "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid AND indexrelid >= 16384 ORDER BY 1",
+        # A partitioned index is invalid until every partition has its part, and comes along like that.
+        "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
+        " WHERE NOT indisvalid AND indexrelid >= 16384 AND c.relkind = 'i' ORDER BY 1",
     )
     if invalid:
         notes.append(f"Invalid indexes are not copied: {', '.join(str(row[0]) for row in invalid)}.")
@@ -254,7 +276,7 @@ def _copy(
     target: Target,
     properties: Properties,
     roles: list[Role],
-    updates: dict[str, str],
+    other_versions: bool,
     progress: Progress,
 ) -> dict[str, object]:
     versions = (source.info.server_version, target.connection.info.server_version)
@@ -270,11 +292,18 @@ def _copy(
             )
             target.create(properties)
             inside = stack.enter_context(request.target.connect(options="-c synchronous_commit=off"))
-            _drop_what_the_source_has_not(source, inside)
-            database_schema.restore(request.target, versions, archive, "pre-data")
-            for name, version in updates.items():
-                inside.execute(f"ALTER EXTENSION {identifier(name)} UPDATE TO {literal(version)}".encode())
-            _empty_configuration_tables(inside, tables)
+            with _refusal("The schema"):
+                _drop_what_the_source_has_not(source, inside)
+                if other_versions:
+                    schemas, rest = database_schema.split_entries(versions, archive, database_schema.SCHEMA_ENTRY)
+                    database_schema.restore(request.target, versions, archive, "pre-data", only=schemas)
+                    create_extensions(source, inside)
+                    database_schema.restore(request.target, versions, archive, "pre-data", only=rest)
+                else:
+                    database_schema.restore(request.target, versions, archive, "pre-data")
+                give_extensions_their_owners(source, inside)
+                _empty_configuration_tables(inside, tables)
+                loosened = loosen(inside)
         with stages.stage("data"):
             rows = Transfer(
                 request.source,
@@ -286,11 +315,13 @@ def _copy(
             ).run(cut(tables, ranges=versions[0] >= 140000, jobs=request.jobs), request.jobs)
         with stages.stage("large_objects"), _refusal("The large objects"):
             large_objects = copy_large_objects(source, inside, lambda size: stages.passed(size, 0))
-        with stages.stage("post_data"):
+        with stages.stage("post_data"), _refusal("What follows the rows"):
+            tighten(inside, loosened)
             sequences = _set_sequences(source, inside)
-            database_schema.restore(request.target, versions, archive, "post-data", jobs=max(2, request.jobs))
+            _restore_post_data(request, source, versions, archive)
+            set_internal_triggers(source, inside)
         with stages.stage("statistics"), _refusal("The statistics"):
-            inside.execute("ANALYZE")
+            _analyse(inside)
         target.finish(properties, roles, request.connection_limit)
         return {
             "bytes": sum(table.total_bytes for table in tables),
@@ -327,14 +358,56 @@ def _drop_what_the_source_has_not(source: Connection, inside: Connection) -> Non
 
 def _empty_configuration_tables(inside: Connection, tables: list[Table]) -> None:
     """``CREATE EXTENSION`` may have filled the rows that come from the source."""
-    for table in tables:
-        if table.extension_member:
+    with inside.transaction():
+        inside.execute("SET LOCAL session_replication_role = replica")
+        for table in (table for table in tables if table.extension_member):
             inside.execute(f"DELETE FROM ONLY {table.identifier} {table.condition}".encode())  # noqa: S608 - quoted
+
+
+def _restore_post_data(request: Request, source: Connection, versions: tuple[int, int], archive: int) -> None:
+    """Indexes, constraints, triggers, policies and the rest.
+
+    Triggers of partitions come last: pg_dump writes down those whose state is not their parent's, and does not say that the
+    parent's must be made before.
+    """
+    jobs = max(2, request.jobs)
+    numbers = (
+        query(source, "SELECT oid FROM pg_trigger WHERE tgparentid <> 0 AND NOT tgisinternal")
+        if versions[0] >= 130000
+        else []
+    )
+    if not numbers:
+        database_schema.restore(request.target, versions, archive, "post-data", jobs=jobs)
+        return
+    partitions = database_schema.trigger_entries([row[0] for row in numbers])
+    last, first = database_schema.split_entries(versions, archive, partitions)
+    database_schema.restore(request.target, versions, archive, "post-data", jobs=jobs, only=first)
+    database_schema.restore(request.target, versions, archive, "post-data", only=last)
+
+
+def _analyse(inside: Connection) -> None:
+    """Planner statistics of every table but foreign ones and those above them: nobody promised that other servers answer."""
+    tables = query(
+        inside,
+        """
+        WITH RECURSIVE outside AS (
+            SELECT oid FROM pg_class WHERE relkind = 'f'
+            UNION SELECT i.inhparent FROM pg_inherits i JOIN outside o ON o.oid = i.inhrelid)
+        SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE (c.relkind IN ('r', 'p') OR c.relkind = 'm' AND c.relispopulated) AND c.relpersistence <> 't'
+          AND c.oid NOT IN (SELECT oid FROM outside)
+        """,
+    )
+    if tables:
+        inside.execute(f"ANALYZE {', '.join(identifier(*row) for row in tables)}".encode())
 
 
 def _set_sequences(source: Connection, inside: Connection) -> int:
     values = read_sequences(source)
-    with inside.transaction():
-        for (schema, name), (last_value, is_called) in values.items():
-            inside.execute("SELECT setval(%s::regclass, %s, %s)", (identifier(schema, name), last_value, is_called))
+    items = list(values.items())
+    # In batches: each sequence stays locked until the end of its transaction, and a server has few thousands of locks.
+    for start in range(0, len(items), 500):
+        with inside.transaction():
+            for (schema, name), (last_value, is_called) in items[start : start + 500]:
+                inside.execute("SELECT setval(%s::regclass, %s, %s)", (identifier(schema, name), last_value, is_called))
     return len(values)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import psycopg
+
 from .database_connection import Connection, identifier, literal, query, value
 from .database_settings import set_clause
 from .errors import MigrationError
@@ -21,12 +23,58 @@ WHERE refclassid = 'pg_authid'::regclass
 UNION SELECT datdba FROM pg_database WHERE datname = current_database()
 UNION SELECT setrole FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
       WHERE d.datname = current_database() AND setrole <> 0
-UNION SELECT 10 WHERE EXISTS (SELECT FROM pg_class WHERE relowner = 10 AND oid >= 16384)
-               OR EXISTS (SELECT FROM pg_proc WHERE proowner = 10 AND oid >= 16384)
-               OR EXISTS (SELECT FROM pg_namespace WHERE nspowner = 10 AND oid >= 16384)
-               OR EXISTS (SELECT FROM pg_type WHERE typowner = 10 AND oid >= 16384)
-               OR EXISTS (SELECT FROM pg_largeobject_metadata WHERE lomowner = 10)
+UNION SELECT subowner FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+      WHERE d.datname = current_database()
 """
+
+# PostgreSQL keeps no dependencies on the bootstrap superuser: what names it is looked up one by one.
+_NAMES_BOOTSTRAP = """
+SELECT EXISTS (SELECT FROM pg_class WHERE oid >= 16384 AND (relowner = 10 OR {acl_of_pg_class}))
+    OR EXISTS (SELECT FROM pg_attribute WHERE attrelid >= 16384 AND {acl_of_pg_attribute})
+    OR EXISTS (SELECT FROM pg_proc WHERE oid >= 16384 AND (proowner = 10 OR {acl_of_pg_proc}))
+    OR EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384 AND (nspowner = 10 OR {acl_of_pg_namespace}))
+    OR EXISTS (SELECT FROM pg_type WHERE oid >= 16384 AND (typowner = 10 OR {acl_of_pg_type}))
+    OR EXISTS (SELECT FROM pg_largeobject_metadata WHERE lomowner = 10 OR {acl_of_pg_largeobject_metadata})
+    OR EXISTS (SELECT FROM pg_operator WHERE oid >= 16384 AND oprowner = 10)
+    OR EXISTS (SELECT FROM pg_opclass WHERE oid >= 16384 AND opcowner = 10)
+    OR EXISTS (SELECT FROM pg_opfamily WHERE oid >= 16384 AND opfowner = 10)
+    OR EXISTS (SELECT FROM pg_collation WHERE oid >= 16384 AND collowner = 10)
+    OR EXISTS (SELECT FROM pg_conversion WHERE oid >= 16384 AND conowner = 10)
+    OR EXISTS (SELECT FROM pg_language WHERE oid >= 16384 AND lanowner = 10)
+    OR EXISTS (SELECT FROM pg_ts_config WHERE oid >= 16384 AND cfgowner = 10)
+    OR EXISTS (SELECT FROM pg_ts_dict WHERE oid >= 16384 AND dictowner = 10)
+    OR EXISTS (SELECT FROM pg_statistic_ext WHERE stxowner = 10)
+    OR EXISTS (SELECT FROM pg_foreign_data_wrapper WHERE fdwowner = 10)
+    OR EXISTS (SELECT FROM pg_foreign_server WHERE srvowner = 10)
+    OR EXISTS (SELECT FROM pg_user_mapping WHERE umuser = 10)
+    OR EXISTS (SELECT FROM pg_event_trigger WHERE evtowner = 10)
+    OR EXISTS (SELECT FROM pg_publication WHERE pubowner = 10)
+    OR EXISTS (SELECT FROM pg_extension WHERE oid >= 16384 AND extowner = 10)
+    OR EXISTS (SELECT FROM pg_policy WHERE 10 = ANY (polroles))
+    OR EXISTS (SELECT FROM pg_default_acl WHERE defaclrole = 10 OR {acl_of_pg_default_acl})
+"""
+_ACLS = {
+    "pg_class": "relacl", "pg_attribute": "attacl", "pg_proc": "proacl", "pg_namespace": "nspacl", "pg_type": "typacl",
+    "pg_largeobject_metadata": "lomacl", "pg_default_acl": "defaclacl",
+}  # fmt: skip
+
+# Roles that values name: without them the values could not be read on the target.
+_NAMING_COLUMNS = """
+SELECT n.nspname, c.relname, a.attname, t.typname
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence <> 't' AND c.oid >= 16384
+  AND (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated)
+  AND t.oid < 16384 AND t.typname IN ('regrole', '_regrole', 'aclitem', '_aclitem')
+"""
+_NAMED_ROLES = {
+    "regrole": "SELECT {column}::oid FROM ONLY {table}",
+    "_regrole": "SELECT unnest({column})::oid FROM ONLY {table}",
+    "aclitem": "SELECT unnest(ARRAY[g.grantee, g.grantor]) FROM ONLY {table}, aclexplode(ARRAY[{column}]) g WHERE {column} IS NOT NULL",
+    # One by one: an empty array is none that aclexplode takes.
+    "_aclitem": "SELECT unnest(ARRAY[g.grantee, g.grantor]) FROM ONLY {table}, unnest({column}) i,"
+    " aclexplode(CASE WHEN i IS NOT NULL THEN ARRAY[i] END) g",
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +87,7 @@ class Role:
     :param settings: ``name=value`` for every database.
     :param database_settings: ``name=value`` in this database.
     :param member_of: role → with admin option.
+    :param parameter_grants: ``(parameter, privilege)`` → with grant option.
     """
 
     name: str
@@ -49,11 +98,31 @@ class Role:
     settings: tuple[str, ...]
     database_settings: tuple[str, ...]
     member_of: Mapping[str, bool]
+    parameter_grants: Mapping[tuple[str, str], bool] = field(default_factory=dict)
 
 
-def _needed(connection: Connection) -> set[int]:
-    """Numbers of the roles: those the database names, their members, and everything all of these are members of."""
+def _direct(connection: Connection) -> set[int]:
+    """Numbers of the roles that the database names: in definitions, grants, settings and values."""
     direct = {int(row[0]) for row in query(connection, _DIRECT)}
+    acls = {
+        f"acl_of_{catalogue}": f"EXISTS (SELECT FROM aclexplode({acl}) WHERE 10 IN (grantor, grantee))"
+        for catalogue, acl in _ACLS.items()
+    }
+    if value(connection, _NAMES_BOOTSTRAP.format(**acls)):
+        direct.add(_BOOTSTRAP)
+    for schema, table, column, type_name in query(connection, _NAMING_COLUMNS):
+        statement = _NAMED_ROLES[type_name].format(column=identifier(column), table=identifier(schema, table))
+        found = query(connection, f"SELECT DISTINCT * FROM ({statement}) r".encode())  # noqa: S608 - quoted
+        direct |= {int(row[0]) for row in found if row[0]}
+    return direct & {int(row[0]) for row in query(connection, "SELECT oid FROM pg_roles")}
+
+
+def _needed(connection: Connection) -> tuple[set[int], set[int]]:
+    """Numbers of the roles: those the database names, their members, and everything all of these are members of.
+
+    :returns: these, and of them those that act in the database (named in it, or member of one that is).
+    """
+    direct = _direct(connection)
     memberships = [
         (int(row[0]), int(row[1])) for row in query(connection, "SELECT roleid, member FROM pg_auth_members")
     ]
@@ -69,7 +138,7 @@ def _needed(connection: Connection) -> set[int]:
         groups = {role for role, member in memberships if member in needed and member != _BOOTSTRAP} - needed
         groups = {number for number in groups if number >= 16384}
         if not groups:
-            return needed
+            return needed, below
         needed |= groups
 
 
@@ -79,7 +148,7 @@ def read_roles(connection: Connection, only: Collection[str] | None = None, data
     :param database: whose role settings are read; default is the session's.
     """
     numbers = (
-        sorted(_needed(connection))
+        sorted(_needed(connection)[0])
         if only is None
         else [row[0] for row in query(connection, "SELECT oid FROM pg_roles WHERE rolname = ANY (%s)", (list(only),))]
     )
@@ -104,6 +173,15 @@ def read_roles(connection: Connection, only: Collection[str] | None = None, data
         (numbers,),
     ):
         member_of.setdefault(member, {})[group] = admin
+    parameter_grants: dict[int, dict[tuple[str, str], bool]] = {}
+    if connection.info.server_version >= 150000:
+        for grantee, parameter, privilege, grantable in query(
+            connection,
+            "SELECT g.grantee, p.parname, g.privilege_type, bool_or(g.is_grantable)"
+            " FROM pg_parameter_acl p, aclexplode(p.paracl) g WHERE g.grantee = ANY (%s) GROUP BY 1, 2, 3",
+            (numbers,),
+        ):
+            parameter_grants.setdefault(grantee, {})[parameter, privilege] = grantable
     names = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls", "connection_limit")
     return [
         Role(
@@ -118,6 +196,7 @@ def read_roles(connection: Connection, only: Collection[str] | None = None, data
             settings=tuple(row[13] or ()),
             database_settings=tuple(row[14] or ()),
             member_of=member_of.get(row[0], {}),
+            parameter_grants=parameter_grants.get(row[0], {}),
         )
         for row in rows
     ]
@@ -178,6 +257,18 @@ def _statements(role: Role, found: Role | None, *, keep_password: bool) -> Itera
             yield f"ALTER ROLE {name} {set_clause(setting)}"
 
 
+def _grants(role: Role, found: Role | None) -> Iterator[str]:
+    """What gives the role, ``found`` on the target or not, memberships and privileges on parameters."""
+    name = identifier(role.name)
+    for group, admin in role.member_of.items():
+        if found is None or found.member_of.get(group) not in (admin, True):
+            yield f"GRANT {identifier(group)} TO {name}{' WITH ADMIN OPTION' if admin else ''}"
+    for (parameter, privilege), grantable in role.parameter_grants.items():
+        if found is None or found.parameter_grants.get((parameter, privilege)) not in (grantable, True):
+            quoted = ".".join(identifier(part) for part in parameter.split("."))
+            yield f"GRANT {privilege} ON PARAMETER {quoted} TO {name}{' WITH GRANT OPTION' if grantable else ''}"
+
+
 def apply_roles(
     connection: Connection, source: list[Role], *, database: str, keep_passwords: Collection[str]
 ) -> tuple[list[str], list[str]]:
@@ -203,20 +294,69 @@ def apply_roles(
                 continue
             statements = list(_statements(role, found, keep_password=role.name in keep_passwords))
             for statement in statements:
-                connection.execute(statement.encode())
+                try:
+                    connection.execute(statement.encode())
+                except psycopg.Error as error:
+                    raise MigrationError(
+                        f"The target refuses the role {role.name}: {error.diag.message_primary}",
+                        check="role-refused",
+                        action=f"Mend the cause on the target, or rename {role.name} on the source, then run again",
+                    ) from None  # PostgreSQL's error may quote the statement, and with it the verifier
             if statements:
                 (created if found is None else changed).append(role.name)
         for role in source:
             found = existing.get(role.name)
             if role.bootstrap or (found and found.bootstrap):
                 continue
-            for group, admin in role.member_of.items():
-                if found is None or found.member_of.get(group) not in (admin, True):
-                    option = " WITH ADMIN OPTION" if admin else ""
-                    connection.execute(f"GRANT {identifier(group)} TO {identifier(role.name)}{option}".encode())
-                    if found is not None and role.name not in changed:
-                        changed.append(role.name)
+            statements = list(_grants(role, found))
+            for statement in statements:
+                connection.execute(statement.encode())
+            if statements and found is not None and role.name not in changed:
+                changed.append(role.name)
     return created, changed
+
+
+def rehearse_roles(
+    connection: Connection, source: list[Role], *, database: str, keep_passwords: Collection[str]
+) -> None:
+    """Make the roles as :func:`apply_roles` will, and take everything back.
+
+    :raises MigrationError: the target refuses one of them (check ``role-refused``).
+    """
+    with connection.transaction(force_rollback=True):
+        apply_roles(connection, source, database=database, keep_passwords=keep_passwords)
+
+
+def members_elsewhere(source: Connection, target: Connection) -> list[tuple[str, str]]:
+    """``(member, role)`` on the target where the role acts in the source's database and the member is none there.
+
+    Superusers may do everything anyway and are left out.
+    """
+    needed, below = _needed(source)
+    names = {int(number): str(name) for number, name in query(source, "SELECT oid, rolname FROM pg_roles")}
+    return [
+        (str(member), str(role))
+        for member, role in query(
+            target,
+            "SELECT m.rolname, r.rolname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member"
+            " JOIN pg_roles r ON r.oid = a.roleid"
+            " WHERE r.rolname = ANY (%s) AND NOT m.rolname = ANY (%s) AND NOT m.rolsuper ORDER BY 1, 2",
+            ([names[number] for number in below], [names[number] for number in needed]),
+        )
+    ]
+
+
+def settings_elsewhere(target: Connection, known: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Settings in the target's database of roles that are not ``known``, by role."""
+    return {
+        str(name): tuple(settings)
+        for name, settings in query(
+            target,
+            "SELECT r.rolname, s.setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+            " JOIN pg_roles r ON r.oid = s.setrole WHERE d.datname = current_database() AND NOT r.rolname = ANY (%s)",
+            (list(known),),
+        )
+    }
 
 
 def apply_database_settings(connection: Connection, source: list[Role], database: str) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from .database_connection import Address, program
 from .errors import MigrationError
 
 _COMMON = ["--no-password"]
+SCHEMA_ENTRY = re.compile(rb"\d+; \d+ \d+ SCHEMA - ")
 # Like a person's session would not: messages in English, no start-up file, nothing inherited that changes libpq.
 _ENVIRONMENT_KEPT = (
     "PATH",
@@ -30,14 +32,14 @@ def environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ} | {"LC_ALL": "C.UTF-8"}
 
 
-def _call(argv: Sequence[str], what: str, archive: int | None = None) -> bytes:
+def _call(argv: Sequence[str], what: str, *files: int) -> bytes:
     completed = subprocess.run(
         argv,
         capture_output=True,
         check=False,
         env=environment(),
         stdin=subprocess.DEVNULL,
-        pass_fds=() if archive is None else (archive,),
+        pass_fds=files,
     )
     if completed.returncode != 0:
         lines = completed.stderr.decode(errors="backslashreplace").strip().splitlines()
@@ -71,17 +73,50 @@ def dump(source: Address, versions: Sequence[int], snapshot: str, archive: int) 
     )  # fmt: skip
 
 
-def restore(target: Address, versions: Sequence[int], archive: int, section: str, jobs: int = 1) -> None:
-    """Make the objects of ``section`` (``pre-data``, ``post-data``); the first error ends it."""
-    parallel = [f"--jobs={jobs}"] if jobs > 1 else []
+def split_entries(versions: Sequence[int], archive: int, wanted: re.Pattern[bytes]) -> tuple[bytes, bytes]:
+    """Two lists for :func:`restore`: the entries whose lines match ``wanted``, and all others."""
+    listing = _call(
+        [program("pg_restore", *versions), "--list", f"/proc/self/fd/{archive}"],
+        "Reading the schema's contents",
+        archive,
+    )
+    chosen: list[bytes] = []
+    rest: list[bytes] = []
+    for line in listing.splitlines(keepends=True):
+        (chosen if wanted.match(line) else rest).append(line)
+    return b"".join(chosen), b"".join(rest)
+
+
+def trigger_entries(numbers: Collection[int]) -> re.Pattern[bytes]:
+    """Matches the entries of triggers by their numbers on the source; no entry where there is no number."""
+    return re.compile(rb"\d+; 2620 (?:%s) TRIGGER " % b"|".join(b"%d" % number for number in numbers or (0,)))
+
+
+def restore(
+    target: Address, versions: Sequence[int], archive: int, section: str, *, jobs: int = 1, only: bytes | None = None
+) -> None:
+    """Make the objects of ``section`` (``pre-data``, ``post-data``), or the entries ``only`` of them; the first error ends it."""
+    options = [f"--jobs={jobs}"] if jobs > 1 else []
+    if only is None:
+        _restore(target, versions, (archive,), section, options)
+        return
+    with archive_in_memory() as listing:
+        with open(listing, "wb", closefd=False) as file:
+            file.write(only)
+        _restore(target, versions, (archive, listing), section, [*options, f"--use-list=/proc/self/fd/{listing}"])
+
+
+def _restore(
+    target: Address, versions: Sequence[int], files: tuple[int, ...], section: str, options: list[str]
+) -> None:
     _call(
         [
             program("pg_restore", *versions), *_COMMON, "--exit-on-error", "--no-tablespaces", f"--section={section}",
-            *parallel, f"--dbname={target.string(options='-c synchronous_commit=off -c maintenance_work_mem=256MB')}",
-            f"/proc/self/fd/{archive}",
+            *options, f"--dbname={target.string(options='-c synchronous_commit=off -c maintenance_work_mem=256MB')}",
+            f"/proc/self/fd/{files[0]}",
         ],
         f"Making the schema ({section}) on the target",
-        archive,
+        *files,
     )  # fmt: skip
 
 

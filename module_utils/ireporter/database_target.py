@@ -29,6 +29,13 @@ SELECT EXISTS (SELECT FROM pg_class c WHERE c.oid >= 16384 AND NOT starts_with(c
                AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = t.oid AND d.deptype = 'e'))
     OR EXISTS (SELECT FROM pg_extension WHERE oid >= 16384)
     OR EXISTS (SELECT FROM pg_largeobject_metadata)
+    OR EXISTS (SELECT FROM pg_operator WHERE oid >= 16384) OR EXISTS (SELECT FROM pg_opfamily WHERE oid >= 16384)
+    OR EXISTS (SELECT FROM pg_cast WHERE oid >= 16384) OR EXISTS (SELECT FROM pg_language WHERE oid >= 16384)
+    OR EXISTS (SELECT FROM pg_conversion WHERE oid >= 16384) OR EXISTS (SELECT FROM pg_am WHERE oid >= 16384)
+    OR EXISTS (SELECT FROM pg_collation WHERE oid >= 16384 AND collnamespace <> 'pg_catalog'::regnamespace)
+    OR EXISTS (SELECT FROM pg_ts_config WHERE oid >= 16384) OR EXISTS (SELECT FROM pg_ts_dict WHERE oid >= 16384)
+    OR EXISTS (SELECT FROM pg_foreign_data_wrapper) OR EXISTS (SELECT FROM pg_foreign_server)
+    OR EXISTS (SELECT FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database())
     OR EXISTS (SELECT FROM pg_default_acl) OR EXISTS (SELECT FROM pg_publication) OR EXISTS (SELECT FROM pg_event_trigger)
 """
 
@@ -172,6 +179,7 @@ class Target:
     def create(self, source: Properties) -> None:
         """Make the database, empty, marked as incomplete; what stands there (ours, or empty) goes away first."""
         name = identifier(self.name)
+        self._free()
         self._run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         # Nobody but a superuser can connect while it is incomplete.
         self._run(
@@ -179,6 +187,21 @@ class Target:
             f"OWNER {identifier(source.owner)} CONNECTION LIMIT 0"
         )
         self._run(f"COMMENT ON DATABASE {name} IS {literal(MARKER)}")
+
+    def _free(self) -> None:
+        """Take away what keeps a database of ours from being dropped."""
+        if not self.exists():
+            return
+        self._run(f"ALTER DATABASE {identifier(self.name)} IS_TEMPLATE false")
+        with self.address.connect() as inside:
+            subscriptions = query(
+                inside,
+                "SELECT subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()",
+            )
+            for (subscription,) in subscriptions:
+                # The slot on the publishing server is the source's.
+                for words in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)", "DROP SUBSCRIPTION {}"):  # fmt: skip
+                    inside.execute(words.format(identifier(subscription)).encode())
 
     def finish(self, source: Properties, roles: list[Role], connection_limit: int | None) -> None:
         """Give the database the source's grants, settings and comment; from here on it is complete. One transaction.

@@ -27,7 +27,8 @@ from .errors import MigrationError
 _PIPE_BYTES = 1 << 20
 _SMALL_BYTES = 1 << 20
 _PART_BYTES = 96 << 20
-_TARGET_OPTIONS = "-c synchronous_commit=off"
+# As a replica: the tables of extensions have their triggers and foreign keys from the start, and those must not act.
+_TARGET_OPTIONS = "-c synchronous_commit=off -c session_replication_role=replica"
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,15 @@ class Part:
 
     def source_statement(self, text: bool) -> str:
         """``COPY … TO STDOUT``."""
-        columns = self.table.copied_columns()
         condition = self.table.condition
         if self.first is not None:
             condition = f"WHERE ctid >= '({self.first},0)'::pg_catalog.tid"
             if self.end is not None:
                 condition += f" AND ctid < '({self.end},0)'::pg_catalog.tid"
-        if not condition and not self.table.materialised_view:
-            return f"COPY {self.table.identifier} {columns} TO STDOUT (FORMAT {_format(text)})"
-        names = columns[1:-1]
-        rows = f"SELECT {names} FROM ONLY {self.table.identifier} {condition}"  # noqa: S608 - quoted by psycopg
+        plain = not any(column.generated or column.exact_text for column in self.table.columns)
+        if not condition and not self.table.materialised_view and plain:
+            return f"COPY {self.table.identifier} {self.table.copied_columns()} TO STDOUT (FORMAT {_format(text)})"
+        rows = f"SELECT {self.table.selected_columns()} FROM ONLY {self.table.identifier} {condition}"  # noqa: S608 - quoted by psycopg
         return f"COPY ({rows}) TO STDOUT (FORMAT {_format(text)})"
 
     def target_statement(self, text: bool) -> str:
@@ -83,7 +83,7 @@ def cut(tables: list[Table], *, ranges: bool, jobs: int) -> list[Part]:
 
 def needs_text(table: Table, *, same_major: bool) -> bool:
     """Whether the table travels as text: a column's binary form means nothing (or may mean another thing) on the target."""
-    if table.carries_numbers:
+    if table.travels_as_text:
         return True
     return not same_major and any(not column.type.built_in for column in table.columns)
 
@@ -151,6 +151,8 @@ class Transfer:
                 source.execute(f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}".encode())
                 codec = keep_bytes(source, self._encoding)
                 keep_bytes(target, self._encoding)
+                # What is rolled back to it gives its locks back: a server has few for one per table.
+                source.execute("SAVEPOINT part")
                 while self._failure is None:
                     try:
                         part = queue.get_nowait()
@@ -158,6 +160,7 @@ class Transfer:
                         return
                     try:
                         arrived = self._copy(part, source, target, codec)
+                        source.execute("ROLLBACK TO SAVEPOINT part")
                     except psycopg.Error as error:
                         raise MigrationError(
                             f"The rows of {part.table.label} could not be copied: {one_line(error)}",

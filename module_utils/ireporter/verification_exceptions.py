@@ -65,11 +65,14 @@ def split(differences: list[Difference]) -> tuple[list[Difference], list[Differe
 
 
 CANNOT_DETECT: tuple[str, ...] = (
-    "Bits of a NaN beyond its being one, inside composite types and arrays of user-defined types (there the text is compared).",
+    "Bits of a NaN beyond its being one, in tables that have a column whose text is compared: composite types, arrays of"
+    " user-defined types, references to objects, xml, types without a binary form, types of the database's own.",
+    "The XML declaration of xml inside of composite types (elsewhere the stored text is compared).",
     "A damaged index whose definition is right: rows are read from the tables (amcheck finds such damage).",
     "Planner statistics, free space, compression and order of rows on disk: physical, not data.",
     "Rows behind foreign tables: they lie outside of the database.",
-    "Rows that belong to an extension but are not its configuration: the extension's version vouches for them.",
+    "Rows that belong to an extension but are not its configuration, and changes to definitions and owners of its objects:"
+    " the extension's version vouches for them.",
     "Tablespaces: the target keeps everything in its default one.",
     "Whether a subscription is enabled; replication slots and origins of the server.",
     "Invalid indexes of the source: pg_dump does not know them.",

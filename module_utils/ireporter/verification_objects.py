@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from .database_catalog import read_sequences
 from .database_connection import Connection, query
-from .database_roles import Role, read_roles
+from .database_internal_triggers import read_internal_triggers
+from .database_roles import Role, members_elsewhere, read_roles, settings_elsewhere
 from .database_settings import Grant, explode
 from .database_target import Properties, read_properties
 from .verification_exceptions import ABSENT, Difference, linkage_object
@@ -17,7 +18,9 @@ from .verification_rows import Seeds
 _HEADER = re.compile(
     r"^-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>.*); Owner: (?P<owner>.*)$"
 )
+_ACCESS_METHOD = "SET default_table_access_method = "
 _EXCERPT = 200
+_SECRETIVE = ("USER MAPPING ", "SERVER ", "SUBSCRIPTION ", "FOREIGN DATA WRAPPER ", "FOREIGN TABLE ")
 
 
 def compare_maps(kind: str, source: Mapping[str, str], target: Mapping[str, str]) -> list[Difference]:
@@ -60,8 +63,11 @@ def schema_objects(text: str) -> dict[str, str]:
     """Definitions by ``TYPE schema.name`` out of the text that ``pg_dump --schema-only`` writes.
 
     A line inside a function's body may look like a heading; it does so on both sides, so the comparison stays exact.
+    The access method of a table is set before its heading, and only where it differs from the one before.
     """
     objects: dict[str, list[str]] = {}
+    methods: dict[str, str] = {}
+    method = ""
     label = "preamble"
     for line in text.splitlines():
         heading = _HEADER.match(line)
@@ -69,13 +75,31 @@ def schema_objects(text: str) -> dict[str, str]:
             schema = "" if heading["schema"] == "-" else f"{heading['schema']}."
             label = f"{heading['type']} {schema}{heading['name']}"
             objects.setdefault(label, []).append(f"owner {heading['owner']}")
+            if heading["type"] in ("TABLE", "MATERIALIZED VIEW"):
+                methods[label] = method
+        elif line.startswith(_ACCESS_METHOD):
+            method = f"access method {line.removeprefix(_ACCESS_METHOD)}"
         elif not line.startswith(("-- Dumped ", "\\restrict", "\\unrestrict")) and line not in ("", "--"):
             objects.setdefault(label, []).append(line)
+    for name, own_method in methods.items():
+        if not any(line.startswith("PARTITION BY ") for line in objects[name]):
+            objects[name].append(own_method)
     # Grants mean the same in any order.
     return {
         name: "\n".join(sorted(lines) if name.startswith(("ACL ", "DEFAULT ACL ")) else lines)
         for name, lines in objects.items()
     }
+
+
+def _veiled(found: Difference) -> Difference:
+    """Definitions that may hold a password are not shown."""
+    if not found["object"].startswith(_SECRETIVE):
+        return found
+    shown = {
+        side: found[side] if found[side] == ABSENT else "a definition that is not shown"
+        for side in ("source", "target")
+    }
+    return found | shown
 
 
 def compare_schema(source: str, target: str, *, structure: bool) -> tuple[list[Difference], int]:
@@ -84,7 +108,7 @@ def compare_schema(source: str, target: str, *, structure: bool) -> tuple[list[D
     :param structure: linkage objects may be more, or others, on the target.
     """
     ours, theirs = schema_objects(source), schema_objects(target)
-    differences = compare_maps("object", ours, theirs)
+    differences = [_veiled(found) for found in compare_maps("object", ours, theirs)]
     if structure:
         differences = [
             found for found in differences if not (linkage_object(found["object"]) and found["target"] != ABSENT)
@@ -94,17 +118,23 @@ def compare_schema(source: str, target: str, *, structure: bool) -> tuple[list[D
 
 def _extensions(connection: Connection) -> dict[str, str]:
     return {
-        str(name): f"version {version}, schema {schema}"
-        for name, version, schema in query(
+        str(name): f"version {version}\nschema {schema}\nowner {owner}"
+        for name, version, schema, owner in query(
             connection,
-            "SELECT extname, extversion, nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace",
+            "SELECT extname, extversion, nspname, pg_get_userbyid(extowner)"
+            " FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace",
         )
     }
 
 
 def compare_extensions(source: Connection, target: Connection) -> list[Difference]:
-    """By name: version and schema."""
+    """By name: version, schema and owner."""
     return compare_maps("extension", _extensions(source), _extensions(target))
+
+
+def compare_internal_triggers(source: Connection, target: Connection) -> list[Difference]:
+    """Foreign keys and deferred constraints that are not enforced as they are by default."""
+    return compare_maps("enforcement", read_internal_triggers(source), read_internal_triggers(target))
 
 
 def compare_sequences(source: Connection, target: Connection) -> tuple[list[Difference], int]:
@@ -159,7 +189,13 @@ def compare_roles(source: Connection, target: Connection) -> tuple[list[Differen
     """The roles the source's database needs, as they are on both servers, and their number."""
     ours = {role.name: role for role in read_roles(source)}
     theirs = {role.name: role for role in read_roles(target, list(ours))}
-    differences: list[Difference] = []
+    differences: list[Difference] = [
+        {"kind": "role membership", "object": f"{member} in {role}", "source": ABSENT, "target": "member"}
+        for member, role in members_elsewhere(source, target)
+    ]
+    for name, settings in settings_elsewhere(target, list(ours)).items():
+        found = {f"{name} in the database: {setting}": text for setting, text in _settings(settings).items()}
+        differences += compare_maps("role setting", {}, found)
     for name, role in ours.items():
         other = theirs.get(name)
         if other is None:
@@ -187,9 +223,16 @@ def _compare_role(ours: Role, theirs: Role) -> list[Difference]:
         }
         return everywhere | here
 
+    def parameters(role: Role) -> dict[str, str]:
+        return {
+            f"{role.name}: {privilege} on {parameter}": "with grant option" if grantable else "granted"
+            for (parameter, privilege), grantable in role.parameter_grants.items()
+        }
+
     return (
         compare_maps("role", described(ours), described(theirs))
         + compare_maps("role membership", members(ours), members(theirs))
+        + compare_maps("parameter grant", parameters(ours), parameters(theirs))
         + compare_maps("role setting", settings(ours), settings(theirs))
         + compare_maps(
             "role password", {ours.name: _fingerprint(ours.verifier)}, {ours.name: _fingerprint(theirs.verifier)}

@@ -5,7 +5,9 @@ its length and a mark for NULL. It tells ``-0`` from ``0``, ``1.0`` from ``1.00`
 in ``json``. It also holds the numbers of the columns' types, which another database gives to another type, so a column
 whose type is not PostgreSQL's own goes in by its type's own send function (OID-free), and one whose binary form holds
 catalogue numbers anywhere (composite types, arrays of own types, ``regclass``) by the text of its output function and
-a separate mark for NULL. The binary form is self-delimiting, so two different rows never share one.
+a separate mark for NULL. So do floating-point columns beside such ones, because rows that travel as text lose the bits of a
+NaN, and no more. XML goes in as the text that is stored, which its output shortens by the XML declaration. The binary form
+is self-delimiting, so two different rows never share one.
 
 Digest of a row. Two 64-bit hashes (``hash_array_extended``, PostgreSQL's own Jenkins hash) with two seeds drawn anew for
 every run; nobody can prepare a collision. 128 bits.
@@ -28,7 +30,7 @@ from queue import Empty, SimpleQueue
 
 import psycopg
 
-from .database_catalog import Column, Table, Type, carries_numbers, read_base_types
+from .database_catalog import Column, Table, Type, carries_numbers, holds_floats, read_base_types
 from .database_connection import Address, Connection, identifier, keep_bytes, literal, one_line, query, value
 from .errors import MigrationError
 
@@ -81,10 +83,15 @@ def _alias(table: Table) -> str:
     return identifier(alias)
 
 
-def column_expressions(column: Column, types: dict[int, Type]) -> list[str]:
-    """SQL expressions whose binary forms hold the column's exact value and no catalogue number."""
+def column_expressions(column: Column, types: dict[int, Type], *, text_floats: bool) -> list[str]:
+    """SQL expressions whose binary forms hold the column's exact value and no catalogue number.
+
+    :param text_floats: the table may have travelled as text, which tells no NaN from another: floats go in as text.
+    """
     name = identifier(column.name)
-    if carries_numbers(types, column.type.oid):
+    if column.exact_text:
+        return [column.exact_text]
+    if carries_numbers(types, column.type.oid) or (text_floats and holds_floats(types, column.type.oid)):
         return [f"num_nulls({name})", f"concat({name})"]
     base = read_base_types(types, column.type.oid)
     if base.built_in:
@@ -94,9 +101,14 @@ def column_expressions(column: Column, types: dict[int, Type]) -> list[str]:
 
 def representation(table: Table, types: dict[int, Type]) -> str:
     """An SQL expression of type ``bytea`` for one row."""
-    if all(column.type.built_in and not carries_numbers(types, column.type.oid) for column in table.columns):
+    own = any(not column.type.built_in for column in table.columns)
+    if not own and not table.travels_as_text:
         return f"record_send({_alias(table)})"
-    expressions = [expression for column in table.columns for expression in column_expressions(column, types)]
+    expressions = [
+        expression
+        for column in table.columns
+        for expression in column_expressions(column, types, text_floats=own or table.travels_as_text)
+    ]
     records = [
         f"record_send(ROW({', '.join(expressions[start : start + _COLUMNS_PER_RECORD])}))"
         for start in range(0, len(expressions), _COLUMNS_PER_RECORD)
@@ -201,6 +213,8 @@ def digest_tables(
         try:
             connection, codec = sides[side].session()
             with connection:
+                # What is rolled back to it gives its locks back: a server has few for one per table and index.
+                connection.execute("SAVEPOINT piece")
                 while not failure:
                     try:
                         piece = queues[side].get_nowait()
@@ -210,6 +224,7 @@ def digest_tables(
                     statement = digest_statement(table, types, seeds, piece.pages)
                     try:
                         row = query(connection, statement.encode(codec))[0]
+                        connection.execute("ROLLBACK TO SAVEPOINT piece")
                     except psycopg.Error as error:
                         raise MigrationError(
                             f"The rows of {table.label} could not be compared on the {sides[side].name}: {one_line(error)}",

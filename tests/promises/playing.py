@@ -106,9 +106,12 @@ class Lab:
         """Whether users of ``tenant`` get an answer other than the maintenance page from ``host``."""
         return self.status_code(host, tenant, public_name) not in (0, 410, 502, 503)
 
-    def status_code(self, host: str, tenant: str = "acme", public_name: str | None = None) -> int:
-        """HTTP status of the tenant's Manager page on ``host``; 0 when nobody answers."""
+    def status_code(
+        self, host: str, tenant: str = "acme", public_name: str | None = None, path: str | None = None
+    ) -> int:
+        """HTTP status of ``path`` (the tenant's Manager page) on ``host``; 0 when nobody answers."""
         name = public_name or f"{tenant}.ireporter.example"
+        path = path or f"/ConMasManager{tenant.upper()}/"
         code = self.on(
             host,
             f"python3 - <<'PY'\n"
@@ -116,7 +119,7 @@ class Lab:
             f"c = http.client.HTTPSConnection({name!r}, timeout=10)\n"
             f"c._create_connection = lambda *a, **k: socket.create_connection(('127.0.0.1', 443), 10)\n"
             f"try:\n"
-            f"    c.request('GET', '/ConMasManager{tenant.upper()}/'); print(c.getresponse().status)\n"
+            f"    c.request('GET', {path!r}); print(c.getresponse().status)\n"
             f"except OSError:\n"
             f"    print(0)\n"
             f"PY",

@@ -47,10 +47,22 @@ def test_what_cannot_be_cut_is_not() -> None:
     assert cut([replace(table(1, kind="m"), populated=False)], ranges=True, jobs=2) == []
 
 
-def test_generated_columns_are_left_to_the_target() -> None:
+def test_generated_columns_are_read_as_they_are_stored() -> None:
     part = cut([table(1, columns=(Column('q"', INTEGER, False), Column("g", INTEGER, True)))], ranges=True, jobs=2)[0]
-    assert part.source_statement(False) == 'COPY "public"."t" ("q""") TO STDOUT (FORMAT binary)'
-    assert part.target_statement(True) == 'COPY "public"."t" ("q""") FROM STDIN (FORMAT text)'
+    assert part.source_statement(False) == 'COPY (SELECT "q""", "g" FROM ONLY "public"."t" ) TO STDOUT (FORMAT binary)'
+    assert part.target_statement(True) == 'COPY "public"."t" ("q""", "g") FROM STDIN (FORMAT text)'
+
+
+def test_plain_tables_are_read_without_a_query() -> None:
+    part = cut([table(1)], ranges=True, jobs=2)[0]
+    assert part.source_statement(False) == 'COPY "public"."t" ("a") TO STDOUT (FORMAT binary)'
+
+
+def test_xml_travels_as_the_text_that_is_stored() -> None:
+    xml = replace(INTEGER, oid=142, name="xml")
+    part = cut([table(1, columns=(Column("x", xml, False, '"x"::xml::text'),))], ranges=True, jobs=2)[0]
+    assert needs_text(part.table, same_major=True)
+    assert part.source_statement(True) == 'COPY (SELECT "x"::xml::text FROM ONLY "public"."t" ) TO STDOUT (FORMAT text)'
 
 
 def test_types_whose_binary_form_holds_numbers_of_the_catalogue() -> None:

@@ -1,0 +1,182 @@
+"""A database with every object kind that pg_dump knows arrives as it was, and what pg_dump does not write down, too."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from ireporter import database_copy, verification
+
+from .conftest import Cluster, remove_all, run_cluster
+
+pytestmark = pytest.mark.integration
+
+
+def copy(source: str, target: str, **options: object) -> dict[str, object]:
+    return database_copy.run({"source": source, "target": target, **options}, lambda progress: None)
+
+
+def differences(source: str, target: str) -> object:
+    return verification.run({"source": source, "target": target}, lambda progress: None)["differences"]
+
+
+def output(*argv: str) -> list[str]:
+    text = subprocess.run(argv, capture_output=True, check=True).stdout.decode()
+    return [line for line in text.splitlines() if not re.match(r"\\(un)?restrict ", line)]
+
+
+def unlike(left: list[str], right: list[str]) -> list[str]:
+    return [
+        line for line in difflib.unified_diff(left, right, lineterm="", n=0) if not re.match(r"---|\+\+\+|@@", line)
+    ]
+
+
+def globals_of(cluster: Cluster) -> list[str]:
+    lines = output("pg_dumpall", "--globals-only", "--dbname", cluster.conninfo())
+    return sorted(line for line in lines if "any_" in line)
+
+
+@pytest.fixture(scope="module")
+def arrived(
+    cluster: Cluster, second_cluster: Cluster, any_database: str
+) -> Iterator[tuple[str, str, dict[str, object]]]:
+    """Connection strings of source and copy, and what the copy said."""
+    source, target = cluster.conninfo(any_database), second_cluster.conninfo(any_database)
+    yield source, target, copy(source, target)
+    remove_all(second_cluster)
+
+
+def test_nothing_differs(arrived: tuple[str, str, dict[str, object]]) -> None:
+    source, target, result = arrived
+    assert differences(source, target) == []
+    assert result["notes"] == []
+
+
+def test_pg_dump_of_both_agrees(arrived: tuple[str, str, dict[str, object]]) -> None:
+    source, target, _ = arrived
+    assert unlike(output("pg_dump", "--dbname", source), output("pg_dump", "--dbname", target)) == []
+
+
+def test_pg_dump_of_the_databases_themselves_agrees_but_for_the_mark_of_a_copy(
+    arrived: tuple[str, str, dict[str, object]],
+) -> None:
+    source, target, _ = arrived
+    only = ("--create", "--schema-only", "--exclude-schema=*")
+    found = unlike(output("pg_dump", *only, "--dbname", source), output("pg_dump", *only, "--dbname", target))
+    assert len(found) == 1
+    assert re.fullmatch(r"\+ALTER DATABASE any_database SET \"ireporter_migration.copy_of\" TO '\d+/\d+';", found[0])
+
+
+def test_roles_memberships_and_grants_on_parameters_agree(
+    arrived: tuple[str, str, dict[str, object]], cluster: Cluster, second_cluster: Cluster
+) -> None:
+    assert globals_of(cluster) == globals_of(second_cluster)
+    assert "GRANT SET ON PARAMETER log_statement TO any_app;" in globals_of(second_cluster)
+
+
+@pytest.mark.parametrize("role", ["any_named_in_a_value", "any_named_in_a_grant_value", "any_subscriber", "any_mapped"])
+def test_a_role_that_only_a_value_or_a_shared_object_names_is_made(
+    arrived: tuple[str, str, dict[str, object]], role: str
+) -> None:
+    created = arrived[2]["roles_created"]
+    assert isinstance(created, list)
+    assert role in created
+
+
+def test_extensions_keep_version_and_owner(
+    arrived: tuple[str, str, dict[str, object]], cluster: Cluster, second_cluster: Cluster, any_database: str
+) -> None:
+    listing = "SELECT string_agg(concat_ws(' ', extname, extversion, extowner::regrole), ', ' ORDER BY extname) FROM pg_extension"
+    found = second_cluster.value(any_database, listing)
+    assert found == cluster.value(any_database, listing)
+    assert "acme_config 1.0 postgres" in str(found)
+    assert "hstore 1.8 any_extension_owner" in str(found)
+    assert "pg_trgm 1.5 postgres" in str(found)
+    # The owner's dependency is there: a role that owns an extension cannot be dropped.
+    dependent = (
+        "SELECT count(*) FROM pg_shdepend WHERE classid = 'pg_extension'::regclass"
+        " AND refobjid = 'any_extension_owner'::regrole"
+    )
+    assert second_cluster.value(any_database, dependent) == 1
+
+
+def test_rows_of_an_extensions_configuration_arrive_untouched_by_its_triggers(
+    arrived: tuple[str, str, dict[str, object]], second_cluster: Cluster, any_database: str
+) -> None:
+    notes = "SELECT string_agg(note, ' ' ORDER BY id) FROM rare.acme_entry"
+    assert second_cluster.value(any_database, notes) == "built in ours! more!"
+
+
+def test_rows_that_their_definitions_would_refuse_today_arrive(
+    arrived: tuple[str, str, dict[str, object]], second_cluster: Cluster, any_database: str
+) -> None:
+    stale = "SELECT string_agg(id || ' ' || twice, ', ' ORDER BY id) FROM public.stale"
+    assert second_cluster.value(any_database, stale) == "1 2, 20 40"
+    with second_cluster.connect(any_database) as inside:
+        for refused in (
+            "INSERT INTO public.stale (id) VALUES (11)",
+            "INSERT INTO public.stale (id, odd) VALUES (2, 2)",
+        ):
+            with pytest.raises(Exception, match="violates check constraint"):
+                inside.execute(refused)
+        inside.execute("SET search_path = public")
+        with pytest.raises(Exception, match="violates check constraint"):
+            inside.execute("INSERT INTO of_domain VALUES (3)")
+        inside.execute("BEGIN; INSERT INTO public.stale (id, odd) VALUES (3, 1)")
+        row = inside.execute("SELECT twice FROM public.stale WHERE id = 3").fetchone()
+        assert row == (9,)
+        inside.execute("ROLLBACK")
+
+
+def test_a_foreign_key_that_is_not_enforced_stays_so(
+    arrived: tuple[str, str, dict[str, object]], second_cluster: Cluster, any_database: str
+) -> None:
+    states = (
+        "SELECT string_agg(DISTINCT tgenabled::text, '') FROM pg_trigger WHERE tgrelid = 'public.unenforced'::regclass"
+    )
+    assert second_cluster.value(any_database, states) == "D"
+
+
+def test_a_copy_with_a_subscription_and_the_template_mark_is_replaced(
+    arrived: tuple[str, str, dict[str, object]], second_cluster: Cluster, any_database: str
+) -> None:
+    source, target, _ = arrived
+    assert copy(source, target)["changed"] is False
+    second_cluster.execute(any_database, "DELETE FROM public.allowed")
+    assert copy(source, target, replace=True)["changed"] is True
+    assert differences(source, target) == []
+
+
+def test_the_first_superuser_has_another_name_on_the_target(cluster: Cluster) -> None:
+    cluster.execute(
+        "postgres", "DROP DATABASE IF EXISTS owned; CREATE ROLE owned_owner; CREATE DATABASE owned OWNER owned_owner"
+    )
+    cluster.execute("owned", "CREATE TEXT SEARCH CONFIGURATION searching (COPY = simple)")
+    with run_cluster(superuser="root_of_all") as target:
+        result = copy(cluster.conninfo("owned"), target.conninfo("owned"))
+        assert result["roles_created"] == ["owned_owner", "postgres"]
+        assert differences(cluster.conninfo("owned"), target.conninfo("owned")) == []
+    cluster.execute("postgres", "DROP DATABASE owned; DROP ROLE owned_owner")
+
+
+def test_settings_of_the_database_do_not_change_what_is_copied(cluster: Cluster, clean_second: Cluster) -> None:
+    cluster.execute("postgres", "CREATE ROLE acting; CREATE DATABASE settings")
+    cluster.execute(
+        "settings",
+        "CREATE TYPE colour AS ENUM ('red'); CREATE TABLE t (a colour[], b text[]); INSERT INTO t VALUES ('{NULL,red}', '{NULL}');"
+        "CREATE VIEW never AS SELECT 1 AS one FROM t WHERE a = NULL;"
+        "ALTER DATABASE settings SET role = acting; ALTER DATABASE settings SET array_nulls = off;"
+        "ALTER DATABASE settings SET transform_null_equals = on; ALTER DATABASE settings SET extra_float_digits = -15",
+    )
+    clean_second.execute("postgres", "ALTER SYSTEM SET array_nulls = off; ALTER SYSTEM SET transform_null_equals = on")
+    clean_second.execute("postgres", "SELECT pg_reload_conf()")
+    try:
+        copy(cluster.conninfo("settings"), clean_second.conninfo("settings"))
+        assert differences(cluster.conninfo("settings"), clean_second.conninfo("settings")) == []
+    finally:
+        clean_second.execute("postgres", "ALTER SYSTEM RESET ALL")
+        clean_second.execute("postgres", "SELECT pg_reload_conf()")
+        cluster.execute("postgres", "DROP DATABASE settings; DROP ROLE acting")
