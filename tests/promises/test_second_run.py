@@ -33,6 +33,11 @@ def test_a_second_run_changes_nothing(migrated: Lab) -> None:
     assert played.recap("acme")["changed"] == 0, _changed_tasks(played)[1]
 
 
+def test_check_mode_of_a_finished_migration_announces_nothing(migrated: Lab) -> None:
+    played = migrated.play("shared_to_dedicated", "--check")
+    assert (played.returncode, played.recap("acme")["changed"]) == (0, 0), played.output[-3000:]
+
+
 def test_not_even_with_the_run_record_deleted(migrated: Lab) -> None:
     for host in ("shared01", "dedicated01"):
         migrated.on(host, "rm -rf /var/lib/ireporter-migration/acme/acme-d-*")
