@@ -20,7 +20,7 @@ def test_the_page_has_both_ways() -> None:
 
 @pytest.mark.parametrize("way", [pytest.param("by-hand-tool", marks=pytest.mark.slow), "by-hand-stock"])
 def test_the_commands_reopen_the_tenant(lab: Lab, way: str) -> None:
-    lab.reset()
+    lab.prepare()
     killed = lab.play_and_at(
         "Copy | Database", "SIGKILL", "shared_to_dedicated", "-e", "shared_to_dedicated_lease_seconds=3600"
     )

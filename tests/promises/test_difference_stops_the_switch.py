@@ -26,9 +26,13 @@ def prepared(lab: Lab) -> Lab:
     return lab
 
 
-# One of each way to look (rows, catalogue, files) in every run; the others only with --all.
+# One of the database and one of the files in every run; the others only with --all.
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in {"sequence", "mode"} else ()) for kind in DIFFERENCES]
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.slow if kind in {"sequence", "grant", "mode"} else ())
+        for kind in DIFFERENCES
+    ],
 )
 def test_a_change_on_the_target_between_copy_and_verify(prepared: Lab, kind: str) -> None:
     command, named = DIFFERENCES[kind]
