@@ -123,6 +123,11 @@ def test_a_failed_command_fails_and_says_why(
     assert "Our copy differs" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no folder in memory on this machine")
+def test_a_folder_in_memory_is_known_as_one() -> None:
+    assert command_line.machine.file_system(Path("/dev/shm")) in command_line._IN_MEMORY
+
+
 def test_a_folder_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(command_line.machine, "file_system", lambda directory: "tmpfs")
     options = command_line._parser().parse_args(["files", "--directory", str(tmp_path)])
