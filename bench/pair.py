@@ -38,6 +38,7 @@ class Pair:
         """One copy that is not timed, unless there was one: it makes roles and write-ahead log files that all later ones find."""
         if not self._copied:
             self.copy(seconds)
+            self.verify(seconds)
 
     def copy(self, measure: Measure) -> float:
         """Our copy. It makes the database itself, and the roles where the target has not got them.

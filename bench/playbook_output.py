@@ -30,14 +30,15 @@ Task = dict[str, Any]
 
 
 def parse(output: str) -> dict[str, Any]:
-    """The JSON in ``output``, before which warnings may stand.
+    """The JSON in ``output``, before and after which other lines may stand.
 
     :raises BenchError: there is none.
     """
     start = output.find("{\n")
     if start < 0:
         raise BenchError(f"ansible-playbook printed no JSON: {output[-2000:]}")
-    content: dict[str, Any] = json.loads(output[start:])
+    content: dict[str, Any]
+    content, _end = json.JSONDecoder().raw_decode(output, start)  # other callbacks may say something at the end
     return content
 
 

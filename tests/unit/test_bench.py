@@ -223,7 +223,7 @@ def test_waits_count_where_they_were_waited() -> None:
 
 
 def test_output_without_json_is_a_failure() -> None:
-    assert playbook_output.parse('[WARNING]: {x}\n{\n "plays": []\n}\n') == {"plays": []}
+    assert playbook_output.parse('[WARNING]: {x}\n{\n "plays": []\n}\nbye\n') == {"plays": []}
     with pytest.raises(BenchError, match="printed no JSON: nothing"):
         playbook_output.parse("nothing")
 
