@@ -129,6 +129,10 @@ def readable(report: dict[str, Any]) -> str:
         f"Machine: {where['cores']} x {where['processor']}, {where['file_system']}; load {report['load_before']:.2f} before, "
         f"{report['load_after']:.2f} after. Commit {report['project']['commit'][:12]}{', altered' if report['project']['altered'] else ''}.",
     ]
+    if "copy" in report["parts"] or "verify" in report["parts"]:
+        lines.append(
+            "Ours loads with synchronous_commit off in its own sessions and ends with a synchronous commit, so its end is durable, too."
+        )
     if options["runs"] < LEAST_RUNS:
         lines.append(f"Fewer than {LEAST_RUNS} runs: these figures try the benchmark out, they are no result.")
     if options["gigabytes"] < GIGABYTES or options["files"] < GIGABYTES * FILES_PER_GIGABYTE:

@@ -22,7 +22,7 @@ SETTINGS = {
     "synchronous_commit": "on",
     "wal_level": "replica",
     "shared_buffers": "256MB",
-    "maintenance_work_mem": "128MB",
+    "maintenance_work_mem": "256MB",  # what ours asks for in its own sessions
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     "listen_addresses": "",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench import __main__ as command_line
-from bench import commands, memory, playbook_output
+from bench import commands, memory, migration, playbook_output
 from bench.commands import BenchError, Command
 from bench.figures import Findings, Measurement, Target, judge, medians, table
 
@@ -220,6 +220,42 @@ def test_waits_count_where_they_were_waited() -> None:
     played = {"plays": [{"tasks": [task("dns : wait", seconds=7), task("dns : wait", seconds=9, skipped=True)]}]}
     assert playbook_output.seconds_of(played, "wait") == 7
     assert playbook_output.seconds_of(played, "ait") == 0
+
+
+def played_migration(changes: int) -> dict[str, Any]:
+    tasks = [
+        task(playbook_output.TTL_WAIT, seconds=30),
+        task(playbook_output.FREEZE_BEGINS, **there("shared01")),
+        task("copy", **there("shared01")),
+        task(playbook_output.FREEZE_ENDS, **there("dedicated01")),
+    ]
+    return {"plays": [{"tasks": tasks}], "stats": {"acme": {"changed": changes}}}
+
+
+def test_a_migration_is_measured_without_its_wait_on_fresh_servers_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    runs = iter([(50.0, 9), (100.0, 9), (20.0, 0), (50.0, 9), (110.0, 9), (22.0, 0)])
+
+    def play(*arguments: str) -> tuple[float, dict[str, Any]]:
+        done.append(" ".join(arguments))
+        seconds, changes = next(runs)
+        return seconds, played_migration(changes)
+
+    monkeypatch.setattr(migration, "_play", play)
+    monkeypatch.setattr(migration, "run", lambda command: done.append(command.argv[1]))
+    found = migration.measure(2).measurements
+    assert found[migration.FULL].values == [70.0, 80.0]
+    assert found[migration.AGAIN].values == [20.0, 22.0]
+    assert found[migration.REMOTE_TASKS].values == [3, 3]
+    whole = "playbooks/shared_to_dedicated.yml --limit acme"
+    assert done == ["up", *["reset", f"{whole} --tags prepare", whole, whole] * 2]
+
+
+def test_a_second_migration_that_changes_something_is_no_second_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migration, "_play", lambda *arguments: (1.0, played_migration(2)))
+    monkeypatch.setattr(migration, "run", lambda command: None)
+    with pytest.raises(BenchError, match="second run changed 2 tasks"):
+        migration.measure(1)
 
 
 def test_output_without_json_is_a_failure() -> None:
