@@ -14,6 +14,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = f"{Path(__file__).parent / 'plugins' / 'callback'}:{ROOT / 'plugins' / 'callback'}"
+# The lock of a controller that is killed on purpose need not be waited for as long as a real one's.
+SHORT_LOCK = ("-e", "shared_to_dedicated_lock_seconds=20")
 SMALL = ["--gigabytes", "0.02", "--files", "300"]
 
 

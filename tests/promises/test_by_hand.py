@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playing import ROOT, Lab
+from playing import ROOT, SHORT_LOCK, Lab
 
 pytestmark = pytest.mark.lab
 
@@ -22,7 +22,7 @@ def test_the_page_has_both_ways() -> None:
 def test_the_commands_reopen_the_tenant(lab: Lab, way: str) -> None:
     lab.prepare()
     killed = lab.play_and_at(
-        "Copy | Database", "SIGKILL", "shared_to_dedicated", "-e", "shared_to_dedicated_lease_seconds=3600"
+        "Copy | Database", "SIGKILL", "shared_to_dedicated", "-e", "shared_to_dedicated_lease_seconds=3600", *SHORT_LOCK
     )
     assert killed.returncode == -9, killed.output[-5000:]
     assert not lab.serves("shared01")

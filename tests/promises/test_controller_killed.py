@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playing import Lab
+from playing import SHORT_LOCK, Lab
 
 pytestmark = pytest.mark.lab
 
@@ -28,7 +28,7 @@ def test_ctrl_c_inside_the_freeze_undoes_at_once(prepared: Lab) -> None:
 
 def test_killed_inside_the_freeze(prepared: Lab) -> None:
     lease = ("-e", f"shared_to_dedicated_lease_seconds={LEASE_SECONDS}")
-    played = prepared.play_and_at("Copy | Database", "SIGKILL", "shared_to_dedicated", *lease)
+    played = prepared.play_and_at("Copy | Database", "SIGKILL", "shared_to_dedicated", *lease, *SHORT_LOCK)
     assert played.returncode == -9, played.output[-5000:]
     assert not prepared.serves("shared01"), "it was not frozen when the controller died"
     assert prepared.serves("shared01", "bravo")
