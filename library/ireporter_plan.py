@@ -100,7 +100,7 @@ options:
     type: dict
     default: {}
   tenants:
-    description: The tenant dictionaries of source and target, in this order. They may not choose data (R13).
+    description: The tenant dictionaries of source and target, in this order. They may not choose data (R13). Only keys are looked at; leave passwords out.
     type: list
     elements: dict
     default: []
