@@ -84,7 +84,9 @@ def test_the_backup_is_restored_by_the_commands_its_readme_gives(shared: Host) -
 
 def _contents(host: Host, database: str) -> str:
     """Rows and digest of every table."""
+    # The tenant's database has settings of its own that change how a value is written.
     each = r"""
+        SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET bytea_output = 'hex'; SET extra_float_digits = 3;
         SELECT format($$SELECT %L, count(*), md5(string_agg(md5(whole::text), '' ORDER BY md5(whole::text))) FROM %s whole$$,
                       c.oid::regclass, c.oid::regclass)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
