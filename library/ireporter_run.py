@@ -168,7 +168,7 @@ from ansible.module_utils.ireporter.run_lock import RunLock
 from ansible.module_utils.ireporter.run_record import KINDS, STATUSES, RunRecords
 from ansible.module_utils.ireporter.run_session import RunSession
 from ansible.module_utils.ireporter.tenant_model import STATE_DIRECTORY
-from ansible.module_utils.ireporter.unit import active_units
+from ansible.module_utils.ireporter.unit import working_units
 
 
 def main() -> None:
@@ -208,7 +208,7 @@ def main() -> None:
     try:
         clock = SystemClock()
         records = RunRecords(STATE_DIRECTORY, wanted["tenant"], clock)
-        lock = RunLock(STATE_DIRECTORY, wanted["tenant"], clock, lambda: active_units(wanted["tenant"]))
+        lock = RunLock(STATE_DIRECTORY, wanted["tenant"], clock, lambda: working_units(wanted["tenant"]))
         session = RunSession(records, lock, check_mode=module.check_mode)
         if wanted["state"] == "started":
             result = session.start(

@@ -206,6 +206,11 @@ def active_units(tenant: str, *, run: Runner = run_command, migration_id: str | 
     return [name for name in listed if own.fullmatch(name)]
 
 
+def working_units(tenant: str, *, run: Runner = run_command) -> list[str]:
+    """Those that do something. A channel only waits for work: left by a dead controller, it must not keep the next operator away for hours."""
+    return [name for name in active_units(tenant, run=run) if not name.endswith("-channel.service")]
+
+
 def stop_all(tenant: str, *, run: Runner = run_command, migration_id: str | None = None) -> list[str]:
     """Stop every unit of the tenant's migrations (of one of them): work and channel; returns their names.
 

@@ -163,6 +163,7 @@ def test_units_of_a_tenant_with_a_similar_name_are_left_alone(bench: Bench) -> N
         "ireporter-migration-acme-d-notatime-database.service",
     ]
     assert units.active_units("acme", run=bench.systemd) == bench.systemd.listed[:2]
+    assert units.working_units("acme", run=bench.systemd) == bench.systemd.listed[:1], "a channel does no work"
     assert units.active_units("acme-d", run=bench.systemd) == [bench.systemd.listed[2]]
     assert units.stop_all("acme", run=bench.systemd) == bench.systemd.listed[:2]
 
