@@ -27,6 +27,7 @@ def test_check_mode_announces_what_the_real_run_changes(migrated: Lab) -> None:
     assert migrated.announced == migrated.changed  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow  # the Molecule scenario's idempotence step is the same, in every run
 def test_a_second_run_changes_nothing(migrated: Lab) -> None:
     played = migrated.play("shared_to_dedicated")
     assert played.returncode == 0, played.output[-5000:]
