@@ -47,7 +47,7 @@ _READ_BYTES = 1 << 20
 _FILES_PER_BATCH = 64
 _BATCHES_AHEAD = 24
 _ATTEMPTS = 3
-_KINDS = {
+KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
     stat.S_IFLNK: "link",
@@ -261,7 +261,7 @@ class _Walk:
     def _describe(self, folder: int, name: bytes, path: bytes) -> Entry:
         for _attempt in range(_ATTEMPTS):
             seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            kind = _KINDS[stat.S_IFMT(seen.st_mode)]
+            kind = KINDS[stat.S_IFMT(seen.st_mode)]
             entry: Entry = {
                 "type": kind,
                 "mode": f"{stat.S_IMODE(seen.st_mode):04o}",

@@ -10,20 +10,12 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from .errors import MigrationError
+from .file_manifest import KINDS
 from .file_verification import text_of
 
 # Half-copied files, beside the file they become. The source may have no such names.
 PARTIAL_PREFIX: Final = b".ireporter-partial-"
 _NAME_BYTES: Final = 255
-_KINDS: Final = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFLNK: "link",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-}
 
 NOT_PROVEN: Final = (
     "owners and groups: SFTP gives numbers that mean nothing on another server, so new files take owner and group of the folder they are in",
@@ -114,7 +106,7 @@ class Source(Protocol):
 
 def kind_of(mode: int | None) -> str:
     """What a whole ``st_mode`` says a file is; ``unknown`` where it says nothing."""
-    return "unknown" if mode is None else _KINDS.get(stat.S_IFMT(mode), "unknown")
+    return "unknown" if mode is None else KINDS.get(stat.S_IFMT(mode), "unknown")
 
 
 def is_folder_itself(name: bytes) -> bool:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import yaml
@@ -38,7 +37,7 @@ while sys.stdin.buffer.read(1) is None:  # until it is closed
 print(json.dumps(sorted(found)))
 """
 PLACES = "/var/log /var/lib/ireporter-migration /run/ireporter-migration /tmp /var/tmp /home/ansible /root /var/mail"
-NOTHING_CHANGED = "psql -XqU postgres -d irepodb_acme -c \"SELECT nextval('seq_report_no')\""
+A_DIFFERENCE = "psql -XqU postgres -d irepodb_acme -c \"SELECT nextval('seq_report_no')\""
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +50,12 @@ def secrets() -> list[str]:
     return found
 
 
-def test_no_secret_is_seen(lab: Lab, secrets: list[str], tmp_path: Path) -> None:
+def test_no_secret_is_seen(lab: Lab, secrets: list[str]) -> None:
     lab.reset()
     with _looking_at_processes(secrets) as seen:
         failed = lab.play_and_at(
             "Verify | Source against target, everything",
-            lab.on_command("dedicated01", NOTHING_CHANGED),
+            lab.on_command("dedicated01", A_DIFFERENCE),
             "shared_to_dedicated",
             "-vvv",
         )
