@@ -145,6 +145,16 @@ def publish(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def cut(arguments: argparse.Namespace) -> int:
+    """Let no packet pass between a host and one other, or all others, for a while."""
+    host = hosts.host(arguments.host)
+    peers = [hosts.address_of(hosts.host(arguments.other))] if arguments.other else ["0.0.0.0/0"]
+    if peers[0] is None:
+        raise LabError(f"{arguments.other} is not running. Run script/lab up.")
+    networks.cut(hosts.first_process(host), [str(peers[0])], arguments.seconds, arguments.port)
+    return 0
+
+
 def shell(arguments: argparse.Namespace) -> int:
     """Become a root shell on a host."""
     host = hosts.host(arguments.host)
@@ -160,7 +170,7 @@ def shell(arguments: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="script/lab", description="The lab: real servers in containers.")
-    commands = parser.add_subparsers(required=True, metavar="up|down|status|shell|reset|mails|publish")
+    commands = parser.add_subparsers(required=True, metavar="up|down|status|shell|reset|mails|publish|cut")
     size = argparse.ArgumentParser(add_help=False)
     size.add_argument(
         "--gigabytes", type=float, help="size of acme's database; as it is where not given (at first 0.05)"
@@ -189,6 +199,14 @@ def _parser() -> argparse.ArgumentParser:
         "--new-revision-of", type=int, metavar="ORIGINAL", help="a copy of it (default: of definition 1)"
     )
     command.set_defaults(run=publish)
+    command = commands.add_parser(
+        "cut", help="drop every packet between a host and another, or all others, for a while"
+    )
+    command.add_argument("host")
+    command.add_argument("other", nargs="?", help="without it: everybody, the control node too")
+    command.add_argument("--port", type=int, help="only TCP to or from this port")
+    command.add_argument("--seconds", type=int, default=30)
+    command.set_defaults(run=cut)
     command = commands.add_parser("down", help="remove containers, networks, volumes and firewall rules")
     command.add_argument("--images", action="store_true", help="also the images and the package cache")
     command.set_defaults(run=down)

@@ -179,6 +179,17 @@ def address_of(wanted: Host) -> str | None:
     return attached.get("IPAddress") or None
 
 
+def first_process(wanted: Host) -> int:
+    """Its id on this machine.
+
+    :raises LabError: the host is not running.
+    """
+    known = inspect("container", wanted.container)
+    if known is None or not _first_process_lives(known):
+        raise LabError(f"{wanted.name} is not running. Run script/lab up.")
+    return int(known["State"]["Pid"])
+
+
 def answers(wanted: Host) -> bool:
     """Whether it takes Ansible's connection now."""
     address = address_of(wanted)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
@@ -97,6 +97,27 @@ def reload_where_lost(networks: Networks, containers: dict[str, str]) -> None:
             podman("network", "reload", container)
 
 
+def cut(process: int, peers: Sequence[str], seconds: int, port: int | None = None) -> None:
+    """For ``seconds``, silently drop what passes between ``peers`` (addresses or networks) and the network of a process; the kernel itself ends it.
+
+    :param port: only TCP to or from this port.
+    """
+    which = [f"tcp {end} {port} drop" for end in ("sport", "dport")] if port else ["drop"]
+    arriving = "; ".join(f"ip saddr @peers {packets}" for packets in which)
+    leaving = "; ".join(f"ip daddr @peers {packets}" for packets in which)
+    elements = ", ".join(f"{peer} timeout {seconds}s" for peer in peers)
+    rules = f"""\
+table inet {_TABLE}_cut
+delete table inet {_TABLE}_cut
+table inet {_TABLE}_cut {{
+  set peers {{ type ipv4_addr; flags interval, timeout; elements = {{ {elements} }}; }}
+  chain arriving {{ type filter hook input priority -300; policy accept; iifname "lo" accept; {arriving}; }}
+  chain leaving {{ type filter hook output priority -300; policy accept; oifname "lo" accept; {leaving}; }}
+}}
+"""
+    _nft("-f", "-", stdin=rules, inside=process)
+
+
 def remove() -> None:
     """Take the networks and the firewall away."""
     for name in NAMES:
@@ -104,8 +125,10 @@ def remove() -> None:
     _nft("-f", "-", stdin=f"table ip {_TABLE}\ndelete table ip {_TABLE}\n")
 
 
-def _nft(*arguments: str, stdin: str) -> None:
-    completed = subprocess.run(["nft", *arguments], input=stdin, capture_output=True, text=True, check=False)
+def _nft(*arguments: str, stdin: str, inside: int | None = None) -> None:
+    """``inside``: the process whose network is meant, where it is not this machine's."""
+    entering = ["nsenter", "--net", f"--target={inside}"] if inside else []
+    completed = subprocess.run([*entering, "nft", *arguments], input=stdin, capture_output=True, text=True, check=False)
     if completed.returncode != 0:
         raise LabError(f"The lab's firewall could not be written: {completed.stderr.strip()} Run script/bootstrap.")
 

@@ -78,13 +78,20 @@ class Places:
         return self.machine.path(f"/var/lib/ireporter-migration/channel-{self.id}.json")
 
     @property
-    def forward_unit(self) -> Path:
-        return self.machine.path(f"/run/systemd/system/ireporter-migration-{self.id}-channel.service")
+    def forward_unit(self) -> str:
+        """A transient unit: systemd knows it without a file, and without reading all its files anew."""
+        return f"ireporter-migration-{self.id}-channel.service"
 
     @property
     def deadline_units(self) -> tuple[Path, Path]:
         base = self.machine.path("/etc/systemd/system")
         return base / f"ireporter-channel-{self.id}.timer", base / f"ireporter-channel-{self.id}.service"
+
+    @property
+    def after_boot(self) -> Path:
+        """The link by which the timer starts with the server."""
+        timer, _service = self.deadline_units
+        return timer.parent / "timers.target.wants" / timer.name
 
     @property
     def keys(self) -> Path:
@@ -180,9 +187,10 @@ def connect(spec: Mapping[str, object], machine: Machine) -> dict[str, object]:
     alias = f"ireporter-migration-{places.id}"
     changed = _write(places.directory / "known_hosts", "".join(f"{alias} {key}\n" for key in sorted(host_keys)), 0o600)
     host, port = _host(spec.get("target_address")), _number(spec, "target_port", 22)
-    changed |= _write(places.directory / "ssh_config", _ssh_config(places, alias, host, port), 0o600)
     changed |= _write(places.directory / "channel.json", json.dumps({"root": spec["root"]}) + "\n", 0o600)
+    config = _ssh_config(places, alias, host, port)
     if not spec.get("postgresql", True):
+        changed |= _write(places.directory / "ssh_config", config, 0o600)
         _must_answer(machine, ["ssh", "-F", str(places.directory / "ssh_config"), "files", "true"])
         return {"changed": changed, "directory": str(places.directory)}
     far_socket = str(absolute(spec.get("postgresql_socket")))
@@ -192,15 +200,12 @@ def connect(spec: Mapping[str, object], machine: Machine) -> dict[str, object]:
         raise _refuse(
             f"{far_socket} is no path of a socket that could be forwarded", "Name PostgreSQL's socket on the target"
         )
-    unit = places.forward_unit
-    if _write(unit, _forward_unit(places, far_socket), 0o644):
-        machine.run(["systemctl", "daemon-reload"])
-        changed = True
+    changed |= _write(places.directory / "ssh_config", config + _ssh_forward(places, far_socket), 0o600)
     conninfo = f"host={near} user={USER} dbname=postgres connect_timeout=5"
     question = ["psql", "-X", "-q", "-A", "-t", "-w", "-d", conninfo, "-c", "SELECT 1"]
     # A forward that runs but was let in by other settings of the target does not answer either: begun anew.
     if changed or machine.run(question, check=False, timeout_seconds=20).returncode != 0:
-        machine.run(["systemctl", "restart", unit.name])
+        _start_forward(places)
         changed = True
         _must_answer(machine, question)
     return {"changed": changed, "directory": str(places.directory)}
@@ -231,7 +236,7 @@ def close(identity: str, machine: Machine) -> list[str]:
     record = _record(places)
     closing = _Closing()
     unit = places.forward_unit
-    closing.attempt(f"unit {unit.name}", lambda: _remove_unit(machine, unit))
+    closing.attempt(f"unit {unit}", lambda: _remove_unit(machine, unit))
     closing.attempt(f"keys and sockets in {places.directory}", lambda: _remove_tree(places.directory))
     if record.get("side") == "target" or not _other_targets(places):
         closing.attempt(f"admitted keys {places.keys}", lambda: _remove(places.keys))
@@ -257,7 +262,6 @@ def leftovers(machine: Machine, database_admin: str | None = None) -> list[str]:
     """All that any channel left on this server. ``database_admin``: also look for the PostgreSQL role there."""
     patterns = (
         "run/ireporter-migration/*",
-        "run/systemd/system/ireporter-migration-*-channel.service",
         "etc/systemd/system/ireporter-channel-*",
         "etc/systemd/system/timers.target.wants/ireporter-channel-*",
         "var/lib/ireporter-migration/channel-*.json",
@@ -278,7 +282,8 @@ def leftovers(machine: Machine, database_admin: str | None = None) -> list[str]:
         ],
         check=False,
     ).stdout
-    found += [f"unit {line.split()[0]}" for line in units.splitlines() if line.strip()]
+    # "not-found": systemd remembers the name of a unit whose file is gone, and nothing else.
+    found += [f"unit {line.split()[0]}" for line in units.splitlines() if line.strip() and "not-found" not in line]
     if _user_exists(machine):
         found.append(f"OS user {USER}")
     if database_admin is not None and _role_exists(machine, database_admin):
@@ -363,8 +368,12 @@ def _arm(places: Places, spec: Mapping[str, object], facts: Mapping[str, object]
         "[Install]\nWantedBy=timers.target\n",
         0o644,
     )
-    places.machine.run(["systemctl", "daemon-reload"])
-    places.machine.run(["systemctl", "enable", "--quiet", timer.name])
+    places.after_boot.parent.mkdir(exist_ok=True)
+    if not places.after_boot.is_symlink():
+        places.after_boot.symlink_to(f"../{timer.name}")
+    stale = ["systemctl", "show", "--value", "--property=NeedDaemonReload", timer.name, service.name]
+    if "yes" in places.machine.run(stale, check=False).stdout:  # reading every unit anew takes a second on some servers
+        places.machine.run(["systemctl", "daemon-reload"])
     places.machine.run(["systemctl", "restart", timer.name])
     return True
 
@@ -373,11 +382,10 @@ def _disarm(places: Places) -> bool:
     timer, service = places.deadline_units
     if not (timer.exists() or service.exists()):
         return False
-    # Not --now on the service: it may be what runs this.
-    places.machine.run(["systemctl", "disable", "--quiet", "--now", timer.name])
-    timer.unlink(missing_ok=True)
-    service.unlink(missing_ok=True)
-    places.machine.run(["systemctl", "daemon-reload"])
+    # Not the service: it may be what runs this.
+    places.machine.run(["systemctl", "stop", timer.name])
+    for path in (places.after_boot, timer, service):
+        path.unlink(missing_ok=True)
     return True
 
 
@@ -594,13 +602,22 @@ def _ssh_config(places: Places, alias: str, host: str, port: int) -> str:
     )
 
 
-def _forward_unit(places: Places, far_socket: str) -> str:
-    near = f"{places.directory}/target/.s.PGSQL.5432"
+def _ssh_forward(places: Places, far_socket: str) -> str:
     return (
-        f"[Unit]\nDescription=Channel {places.id} of an i-Reporter migration\nStartLimitIntervalSec=0\n\n"
-        f"[Service]\nExecStart=ssh -F {places.directory}/ssh_config -N -o ExitOnForwardFailure=yes"
-        f" -o StreamLocalBindUnlink=yes -o StreamLocalBindMask=0177 -L {near}:{far_socket} database\n"
-        "Restart=always\nRestartSec=1\n"
+        f"Host database\n    LocalForward {places.directory}/target/.s.PGSQL.5432 {far_socket}\n"
+        "    ExitOnForwardFailure yes\n    StreamLocalBindUnlink yes\n    StreamLocalBindMask 0177\n"
+    )
+
+
+def _start_forward(places: Places) -> None:
+    _remove_unit(places.machine, places.forward_unit)
+    places.machine.run(
+        [
+            *("systemd-run", "--quiet", "--collect", f"--unit={places.forward_unit}"),
+            f"--description=Channel {places.id} of an i-Reporter migration",
+            *("--property=Restart=always", "--property=RestartSec=1", "--property=StartLimitIntervalSec=0"),
+            *("ssh", "-F", f"{places.directory}/ssh_config", "-N", "database"),
+        ]
     )
 
 
@@ -661,13 +678,14 @@ def _remove_tree(path: Path) -> bool:
     return True
 
 
-def _remove_unit(machine: Machine, unit: Path) -> bool:
-    if not unit.exists():
+def _remove_unit(machine: Machine, unit: str) -> bool:
+    known = machine.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", unit], check=False)
+    if not known.stdout.strip():
         return False
-    machine.run(["systemctl", "stop", unit.name])
-    unit.unlink()
-    machine.run(["systemctl", "daemon-reload"])
-    machine.run(["systemctl", "reset-failed", unit.name], check=False)
+    machine.run(["systemctl", "stop", unit], check=False)  # it may have ended, and been collected, just now
+    machine.run(["systemctl", "reset-failed", unit], check=False)
+    if machine.run(["systemctl", "is-active", unit], check=False).stdout.strip() in ("active", "activating"):
+        raise _refuse(f"{unit} does not stop", f"Look at systemctl status {unit}")
     return True
 
 

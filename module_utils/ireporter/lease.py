@@ -107,7 +107,7 @@ WantedBy=timers.target
 """,
         )
         self._run(["systemctl", "enable", "--no-reload", self.timer, self.service])
-        self._units.reload_definitions()
+        self._units.reload_where_changed(self.timer, self.service)
         self._run(["systemctl", "restart", self.timer])
         if not self.armed():
             raise MigrationError(
@@ -171,7 +171,6 @@ WantedBy=multi-user.target
                 (self._directory / name).unlink()
         if present:
             _sync(self._directory)
-            self._units.reload_definitions()
             self._run(["systemctl", "reset-failed", *present], check=False)
         return bool(present)
 

@@ -16,6 +16,30 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = f"{Path(__file__).parent / 'plugins' / 'callback'}:{ROOT / 'plugins' / 'callback'}"
 # The lock of a controller that is killed on purpose need not be waited for as long as a real one's.
 SHORT_LOCK = ("-e", "shared_to_dedicated_lock_seconds=20")
+# Keys, accounts, rules; databases and roles; units and timers; mounts; temporary files; processes of the copy.
+TRACES = """
+ireporter-migration channel-leftovers || true
+find /home /root -name authorized_keys -exec sha256sum {} +
+getent passwd
+psql -XqAtU postgres -c "SELECT 'database', datname, datconnlimit FROM pg_database WHERE datname NOT LIKE 'irepodb_%' OR datname LIKE 'irepodb_%\\_\\_%'"
+psql -XqAtU postgres -c "SELECT 'role', rolname, rolcanlogin FROM pg_roles"
+systemctl list-units --all --plain --no-legend --no-pager 'ireporter-*' | awk '{print $1, $4}'
+findmnt --raw --noheadings --output TARGET,OPTIONS | grep /srv || true
+ls -A /run/ireporter-migration /tmp /var/tmp 2>/dev/null | grep -v -e ^systemd-private -e ^ansible || true
+pgrep --list-name --full 'ireporter-migration|rsync|pg_dump' | cut -d' ' -f2 || true
+"""
+# Every program started from now on lives a day later; durations stay what they are, as on a server whose clock was set.
+A_DAY_LATER = """
+echo +1d > /etc/faketimerc
+echo FAKETIME_DONT_FAKE_MONOTONIC=1 >> /etc/environment
+systemctl set-environment FAKETIME_DONT_FAKE_MONOTONIC=1
+echo /usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1 > /etc/ld.so.preload
+"""
+IN_TIME = """
+rm /etc/ld.so.preload /etc/faketimerc
+sed -i /FAKETIME/d /etc/environment
+systemctl unset-environment FAKETIME_DONT_FAKE_MONOTONIC
+"""
 SMALL = ["--gigabytes", "0.02", "--files", "300"]
 
 
@@ -159,3 +183,7 @@ class Lab:
             )
             for host in ("shared01", "dedicated01")
         )
+
+    def traces(self) -> dict[str, list[str]]:
+        """By host, everything of the kinds a migration makes on the way: what differs from before is left behind."""
+        return {host: sorted(self.on(host, TRACES).splitlines()) for host in ("shared01", "dedicated01")}

@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from load import Load
 from playing import SHORT_LOCK, Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.promise(
+        "A controller that dies or is interrupted, wherever, leaves a tenant that serves again; the next run completes"
+    ),
+]
 
 LEASE_SECONDS = 45
+# In every phase, in some of them twice in a row. Each run goes on from what the killed one before it left.
+EVERYWHERE = (
+    "Observe | The tenant on the target",
+    "Check | Rules and gates",
+    "Begin | Id of this migration",
+    "Provision | Closed to everybody until it is opened",
+    "First file pass | Files, while users work",
+    "Lower TTL | Remember the old one",
+    "Gate | Record go or no-go",
+    "Freeze | No write can happen on the source, and it is proved",
+    "Copy | Database",
+    "Copy | Files, last pass",
+    "Verify | Source against target, everything",
+    "Verify | Source against target, everything",
+    "Switch | Disarm the lease",
+    "Switch | note when it began",
+    "Prove | Log in, list, open a report, fetch its PDF",
+    "Prove | Log in, list, open a report, fetch its PDF",
+    "Open | Close the channel",
+    "Keep backup | Database, file trees, checksums",
+    "Announce | Record that it is done",
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +76,23 @@ def test_killed_inside_the_freeze(prepared: Lab) -> None:
 
 
 @pytest.mark.slow
+def test_killed_everywhere(lab: Lab, tmp_path: Path) -> None:
+    lab.reset()
+    with Load(tmp_path, seconds=3000) as load:
+        for task in EVERYWHERE:
+            killed = lab.play_and_at(task, "SIGKILL", "shared_to_dedicated", *SHORT_LOCK)
+            assert killed.returncode == -9, f"{task}: {killed.output[-5000:]}"
+        again = lab.play("shared_to_dedicated", *SHORT_LOCK)
+        assert again.returncode == 0, again.output[-5000:]
+        load.works_again()
+        load.stop()
+        assert load.lost() == []
+        assert load.neighbours_failed() == 0
+    assert lab.serves("dedicated01")
+    assert not lab.serves("shared01")
+    assert lab.leftovers() == ""
+
+
 def test_killed_between_switch_and_open(lab: Lab) -> None:
     lab.prepare()
     played = lab.play_and_at("Open | Users can write on the target", "SIGKILL")

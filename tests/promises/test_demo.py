@@ -8,7 +8,10 @@ import subprocess
 import pytest
 from playing import ROOT
 
-pytestmark = pytest.mark.lab
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.promise("No acknowledged write is lost under load, and no neighbour notices"),
+]
 
 
 def test_nothing_is_lost_under_load() -> None:

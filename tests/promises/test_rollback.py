@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from playing import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.slow,
+    pytest.mark.promise(
+        "The way back loses nothing that was written on the new server, wherever it is killed, and when that server has crashed"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,10 @@ import re
 import pytest
 from playing import Lab, Played
 
-pytestmark = pytest.mark.lab
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.promise("A second run changes nothing, and notices what was altered; check mode is truthful"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,11 @@ import pytest
 import yaml
 from playing import ROOT, Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.slow,
+    pytest.mark.promise("No secret reaches an output, log, record, mail, command line or environment"),
+]
 
 # Sees the processes of every host: the lab's containers are on this machine. Secrets come in by standard input.
 SAMPLER = r"""

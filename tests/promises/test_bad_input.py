@@ -1,0 +1,88 @@
+"""Bad input is refused in one sentence each, with its rule or check, all at once, and nothing is touched."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from playing import A_DAY_LATER, IN_TIME, Lab
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.promise("Bad input is refused before anything is touched, each with its rule and what to do"),
+]
+
+FOREIGN = """
+install -d /srv/ireporter/acme/output && echo precious > /srv/ireporter/acme/output/precious
+"""
+
+
+def test_everything_wrong_is_said_at_once_and_nothing_is_touched(lab: Lab) -> None:
+    lab.reset()
+    lab.on("dedicated01", FOREIGN)
+    before = lab.traces()
+    wrong = {
+        "shared_to_dedicated_accounts_threshold": 1000,
+        "ireporter_tenant_contact_phone_extension": "",
+        "ireporter_tenant_contact_email": "eve@example.com\nBcc: everybody@example.com",
+        "ireporter_tenant_window": {"start": "2026-01-10 22:00", "end": "2026-01-10 22:01"},
+        "ireporter_tenant_price": 1000,
+        "ireporter_tenant_exclude_tables": ["log_audit"],
+        "shared_to_dedicated_maintainance": [],
+    }
+    played = lab.play("shared_to_dedicated", "-e", json.dumps(wrong))
+    assert played.returncode != 0
+    said = " ".join(played.output.split())
+    for expected in (
+        "R01-accounts",
+        "R02-price",
+        "R05-contact-extension",
+        "R05-contact-email",
+        "R10",
+        "R13-selection",
+        "shared_to_dedicated_maintainance (nearest known: shared_to_dedicated_maintenance)",
+        "target-empty",
+    ):
+        assert expected in said, f"{expected} is not in:\n{played.output[-6000:]}"
+    assert played.recap("acme")["changed"] == 0
+    assert lab.traces() == before
+    assert lab.on("dedicated01", "ls -A /srv/ireporter/acme/output") == "precious\n"
+    assert lab.serves("shared01")
+    assert lab.mails() == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--limit", "nobody"), "no hosts"),
+        (("-e", "ireporter_tenant_database_admin='host=/run/postgresql password=sesame'"), "password"),
+        (("-e", 'ireporter_tenant_database="x\'; DROP DATABASE irepodb_bravo; --"'), "irepodb"),
+        (("-e", "ireporter_tenant_public_name='acme.example;reboot'"), "acme.example;reboot"),
+    ],
+    ids=["unknown tenant", "password in a connection string", "database name", "public name"],
+)
+def test_what_could_be_interpreted_is_not(lab: Lab, arguments: tuple[str, ...], said: str) -> None:
+    played = lab.play("shared_to_dedicated", "--tags", "check", *arguments)
+    assert played.returncode != 0, played.output[-3000:]
+    assert said in played.output, played.output[-3000:]
+    assert "sesame" not in played.output
+    assert lab.sql("shared01", "postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'irepodb_%'") == "3"
+
+
+@pytest.mark.slow
+def test_a_clock_a_day_off_and_services_that_are_down_stop_the_run_before_it_begins(lab: Lab) -> None:
+    lab.reset()
+    try:
+        lab.on("shared01", A_DAY_LATER)
+        lab.on("mail01", "systemctl stop postfix@- postfix")
+        lab.on("ns1", "systemctl stop named.service")
+        played = lab.play("shared_to_dedicated")
+    finally:
+        lab.on("shared01", IN_TIME)
+        lab.on("mail01", "systemctl start postfix")
+        lab.on("ns1", "systemctl start named.service")
+    assert played.returncode != 0
+    for expected in ("clock", "mail", "dns"):
+        assert expected in played.output, played.output[-6000:]
+    assert played.recap("acme")["changed"] == 0
+    assert lab.serves("shared01")

@@ -1,0 +1,165 @@
+"""Whatever breaks during the cut-over: no acknowledged write is lost, no neighbour notices, the tenant serves again, nothing stays behind."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from load import Load
+from playing import A_DAY_LATER, IN_TIME, ROOT, SHORT_LOCK, Lab
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.promise(
+        "Whatever breaks during the cut-over: no acknowledged write is lost, no neighbour notices, the tenant serves again, nothing stays behind"
+    ),
+]
+
+COPYING = "SELECT count(*) > 0 FROM pg_stat_progress_copy"
+LEASE_SECONDS = 60
+# With nobody there, the channel stays until its own deadline.
+LEASE = (
+    *("-e", f"shared_to_dedicated_lease_seconds={LEASE_SECONDS}"),
+    *("-e", "shared_to_dedicated_channel_seconds=200"),
+)
+RESTART = "systemctl restart postgresql@15-main.service"
+WORK = "pgrep --oldest --full 'work [d]atabase'"
+# What is left of the target's disk once the copy has begun: PostgreSQL's files lie on a file system that is nearly full.
+FILL = """
+systemctl stop postgresql@15-main.service
+cp -a /var/lib/postgresql /var/lib/postgresql.aside
+mount -t tmpfs -o size=$(( $(du -s --block-size=1M /var/lib/postgresql | cut -f1) + 12 ))M tmpfs /var/lib/postgresql
+cp -a /var/lib/postgresql.aside/. /var/lib/postgresql
+rm -r /var/lib/postgresql.aside
+systemctl start postgresql@15-main.service
+"""
+EMPTY = "systemctl stop postgresql@15-main.service && umount /var/lib/postgresql && systemctl start postgresql@15-main.service"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that breaks just before a task begins (or in the middle of it), and how that must end."""
+
+    at: str
+    inject: Callable[[Lab], str]
+    says: str
+    """Stands in the output."""
+    mend: tuple[tuple[str, str], ...] = ()
+    arguments: tuple[str, ...] = ()
+    by_itself: bool = False
+    """No controller could undo it: the lease does."""
+    may_complete: bool = False
+    """It may also pass without harm: then the tenant serves from its own server."""
+    shakes_neighbours: bool = False
+    """Neighbours notice the fault itself, with or without a migration."""
+
+
+def on(host: str, command: str) -> Callable[[Lab], str]:
+    """Before the task begins."""
+    return lambda lab: lab.on_command(host, command)
+
+
+def while_copying(host: str, command: str) -> Callable[[Lab], str]:
+    """As soon as rows flow on ``host``."""
+    wait = f'until [ "$(psql -XqAtU postgres -c {shlex.quote(COPYING)})" = t ]; do sleep 0.05; done'
+    unit = f"systemd-run --quiet --collect --property=RuntimeMaxSec=60 bash -c {shlex.quote(f'{wait}; {command}')}"
+    return lambda lab: lab.on_command(host, unit)
+
+
+def cut(*arguments: str) -> Callable[[Lab], str]:
+    """No packet passes any more, from before the task begins."""
+    return lambda lab: f"cd {shlex.quote(str(ROOT))} && script/lab cut {shlex.join(arguments)}"
+
+
+def cut_while_copying(*arguments: str) -> Callable[[Lab], str]:
+    """No packet passes any more, as soon as rows flow."""
+
+    def command(lab: Lab) -> str:
+        wait = f'until [ "$(psql -XqAtU postgres -c {shlex.quote(COPYING)})" = t ]; do sleep 0.05; done'
+        return f"({lab.on_command('shared01', wait)} && {cut(*arguments)(lab)}) >/dev/null 2>&1 &"
+
+    return command
+
+
+FREEZE = "Freeze | No write can happen on the source, and it is proved"
+COPY, FILES, SWITCH = "Copy | Database", "Copy | Files, last pass", "Switch | Disarm the lease"
+FAULTS = {
+    "SSH cut mid-copy for 30 s": Fault(
+        COPY, cut_while_copying("shared01", "dedicated01", "--seconds", "30"), "", may_complete=True
+    ),
+    "source PostgreSQL restarted mid-copy": Fault(
+        COPY, while_copying("shared01", RESTART), "database-", shakes_neighbours=True
+    ),
+    "clock of the source jumps by a day": Fault(
+        FREEZE, on("shared01", A_DAY_LATER), "", (("shared01", IN_TIME),), may_complete=True
+    ),
+    "target PostgreSQL restarted mid-copy": Fault(COPY, while_copying("dedicated01", RESTART), "database-"),
+    "target disk full": Fault(COPY, on("dedicated01", FILL), "No space left on device", (("dedicated01", EMPTY),)),
+    "copy killed by the kernel": Fault(COPY, while_copying("shared01", f"kill -KILL $({WORK})"), "unit-result"),
+    "copy out of memory": Fault(COPY, while_copying("shared01", f"prlimit --as=1000000 --pid $({WORK})"), "emory"),
+    "target unreachable in the freeze": Fault(FILES, cut("dedicated01", "--seconds", "100"), "serves from shared01"),
+    "source unreachable in the freeze": Fault(
+        FILES, cut("shared01", "--port", "22", "--seconds", "100"), "UNREACHABLE", arguments=LEASE, by_itself=True
+    ),
+    "primary name server down": Fault(
+        SWITCH, on("ns1", "systemctl stop named.service"), "dns-", (("ns1", "systemctl start named.service"),)
+    ),
+    "secondary name server stale": Fault(
+        SWITCH, cut("ns2", "ns1", "--seconds", "60"), "dns-stale", arguments=("-e", "ireporter_dns_deadline_seconds=10")
+    ),
+    "TSIG key wrong": Fault(
+        SWITCH,
+        on("ns1", "sed -i.right 's/secret \"..../secret \"AAAA/' /etc/bind/private-keys.conf && rndc reconfig"),
+        "dns-update",
+        (("ns1", "mv /etc/bind/private-keys.conf.right /etc/bind/private-keys.conf && rndc reconfig"),),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def without_a_migration(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How many of the neighbours' requests fail when the shared PostgreSQL is restarted and nothing else happens."""
+    lab.prepare()
+    with Load(tmp_path_factory.mktemp("control")) as load:
+        lab.on("shared01", RESTART)
+        load.works_again()
+        load.stop()
+        return load.neighbours_failed()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "copy killed by the kernel" else pytest.mark.slow) for name in FAULTS],
+)
+def test_the_tenant_serves_again(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest, name: str) -> None:
+    fault = FAULTS[name]
+    may_fail = request.getfixturevalue("without_a_migration") if fault.shakes_neighbours else 0
+    lab.prepare()
+    before = lab.traces()
+    with Load(tmp_path) as load:
+        try:
+            played = lab.play_and_at(
+                fault.at, fault.inject(lab), "shared_to_dedicated", "--tags", "cut_over", *fault.arguments, *SHORT_LOCK
+            )
+        finally:
+            for host, command in fault.mend:
+                lab.on(host, command)
+        undone = not fault.may_complete or played.returncode != 0
+        assert (played.returncode != 0) == undone, played.output[-6000:]
+        assert fault.says in played.output, played.output[-6000:]
+        if fault.by_itself:
+            lab.wait_until("the lease reopens acme", lambda: lab.serves("shared01"), seconds=LEASE_SECONDS + 120)
+        assert lab.serves("shared01") == undone, played.output[-6000:]
+        assert lab.serves("dedicated01") != undone
+        load.works_again()
+        load.stop()
+        assert load.lost() == []
+        # A request more or less is chance: it is sent a quarter of a second earlier or later.
+        assert load.neighbours_failed() <= may_fail * 1.5
+    if undone:
+        lab.wait_until("nothing is left behind", lambda: lab.traces() == before, seconds=180 if fault.by_itself else 5)
+    else:
+        assert lab.leftovers() == ""

@@ -1,0 +1,48 @@
+"""Two operators, one tenant: the second one's run never acts on what it saw before the first one moved the tenant."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from load import Load
+from playing import ROOT, Lab
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.promise("A second operator hurts nobody: the run that comes later does nothing"),
+]
+
+# The second run observes the tenant on the shared server, then waits for the lock until the first one has moved it.
+SECOND = (
+    "env --unset=ANSIBLE_CALLBACKS_ENABLED ansible-playbook playbooks/shared_to_dedicated.yml --limit acme --tags cut_over"
+    " -e shared_to_dedicated_operator=second-shift -e shared_to_dedicated_lock_seconds=300"
+)
+
+
+def test_a_run_that_waited_for_the_lock_looks_again(lab: Lab, tmp_path: Path) -> None:
+    lab.prepare()
+    log = tmp_path / "second.log"
+    started = (
+        f'cd {shlex.quote(str(ROOT))} && (({SECOND}; echo "exit status $?") >{shlex.quote(str(log))} 2>&1 </dev/null &)'
+    )
+    with Load(tmp_path) as load:
+        first = lab.play_and_at("Freeze | No write can happen on the source, and it is proved", started)
+        assert first.returncode == 0, first.output[-5000:]
+        lab.wait_until("the second run ends", lambda: "exit status" in log.read_text(), seconds=300)
+        load.works_again()
+        load.stop()
+        assert load.lost() == []
+        assert load.neighbours_failed() == 0
+    said = log.read_text()
+    assert "exit status 0" not in said, said[-4000:]
+    assert "another run" in said, said[-4000:]
+    assert lab.serves("dedicated01")
+    assert not lab.serves("shared01")
+
+    third = lab.play("shared_to_dedicated")
+    assert (third.returncode, third.recap("acme")["changed"]) == (0, 0), third.output[-3000:]
+    assert len(json.loads(lab.mails())) == 2
+    assert lab.leftovers() == ""
