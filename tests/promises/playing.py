@@ -16,17 +16,18 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = f"{Path(__file__).parent / 'plugins' / 'callback'}:{ROOT / 'plugins' / 'callback'}"
 # The lock of a controller that is killed on purpose need not be waited for as long as a real one's.
 SHORT_LOCK = ("-e", "shared_to_dedicated_lock_seconds=20")
-# Keys, accounts, rules; databases and roles; units and timers; mounts; temporary files; processes of the copy.
+# Keys, accounts, rules; databases and roles (the tenant's own stay with the copy that the next run replaces); units and timers; mounts;
+# temporary files; processes of the copy.
 TRACES = """
 ireporter-migration channel-leftovers || true
 find /home /root -name authorized_keys -exec sha256sum {} +
 getent passwd
-psql -XqAtU postgres -c "SELECT 'database', datname, datconnlimit FROM pg_database WHERE datname NOT LIKE 'irepodb_%' OR datname LIKE 'irepodb_%\\_\\_%'"
-psql -XqAtU postgres -c "SELECT 'role', rolname, rolcanlogin FROM pg_roles"
-systemctl list-units --all --plain --no-legend --no-pager 'ireporter-*' | awk '{print $1, $4}'
+psql -XqAtU postgres -c "SELECT 'database', datname, datconnlimit FROM pg_database WHERE datname <> 'irepodb_acme'"
+psql -XqAtU postgres -c "SELECT 'role', rolname, rolcanlogin FROM pg_roles WHERE rolname NOT LIKE 'acme%'"
+systemctl list-units --all --plain --no-legend --no-pager 'ireporter-*.timer' 'ireporter-standin*' 'ireporter-migration*' 'ireporter-lease*' 'ireporter-channel*' | awk '{print $1, $4}'
 findmnt --raw --noheadings --output TARGET,OPTIONS | grep /srv || true
-ls -A /run/ireporter-migration /tmp /var/tmp 2>/dev/null | grep -v -e ^systemd-private -e ^ansible || true
-pgrep --list-name --full 'ireporter-migration|rsync|pg_dump' | cut -d' ' -f2 || true
+find /run/ireporter-migration /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private*' ! -name 'ansible*' || true
+pgrep --list-name --full '[i]reporter-migration|[r]sync|[p]g_dump' | cut -d' ' -f2 || true
 """
 # Every program started from now on lives a day later; durations stay what they are, as on a server whose clock was set.
 A_DAY_LATER = """
@@ -71,7 +72,16 @@ class Lab:
         """Run ``playbooks/<playbook>.yml --limit <tenant>``."""
         began = time.monotonic()
         process = subprocess.run(
-            ["ansible-playbook", f"playbooks/{playbook}.yml", "--limit", tenant, *arguments],
+            # Started in the background, this process may ignore Ctrl-C, and what it starts would, too.
+            [
+                "env",
+                "--default-signal=INT",
+                "ansible-playbook",
+                f"playbooks/{playbook}.yml",
+                "--limit",
+                tenant,
+                *arguments,
+            ],
             cwd=ROOT,
             env=os.environ | self.environment | {"ANSIBLE_NOCOLOR": "1"} | extra_environment,
             stdout=subprocess.PIPE,
@@ -154,6 +164,13 @@ class Lab:
             f"PY",
         )
         return int(code.strip())
+
+    def assert_nothing_new(self, before: dict[str, list[str]], *, seconds: float) -> None:
+        """Within ``seconds``, the traces are those from before."""
+        until = time.monotonic() + seconds
+        while (now := self.traces()) != before and time.monotonic() < until:
+            time.sleep(1)
+        assert now == before
 
     def wait_until(self, what: str, holds: Callable[[], bool], *, seconds: float) -> float:
         """Seconds until ``holds()``; fails after ``seconds``."""

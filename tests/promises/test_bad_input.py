@@ -45,7 +45,7 @@ def test_everything_wrong_is_said_at_once_and_nothing_is_touched(lab: Lab) -> No
     ):
         assert expected in said, f"{expected} is not in:\n{played.output[-6000:]}"
     assert played.recap("acme")["changed"] == 0
-    assert lab.traces() == before
+    lab.assert_nothing_new(before, seconds=0)
     assert lab.on("dedicated01", "ls -A /srv/ireporter/acme/output") == "precious\n"
     assert lab.serves("shared01")
     assert lab.mails() == "[]\n"

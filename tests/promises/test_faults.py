@@ -160,6 +160,6 @@ def test_the_tenant_serves_again(lab: Lab, tmp_path: Path, request: pytest.Fixtu
         # A request more or less is chance: it is sent a quarter of a second earlier or later.
         assert load.neighbours_failed() <= may_fail * 1.5
     if undone:
-        lab.wait_until("nothing is left behind", lambda: lab.traces() == before, seconds=180 if fault.by_itself else 5)
+        lab.assert_nothing_new(before, seconds=240 if fault.by_itself else 5)
     else:
         assert lab.leftovers() == ""
