@@ -24,7 +24,9 @@ find /home /root -name authorized_keys -exec sha256sum {} +
 getent passwd
 psql -XqAtU postgres -c "SELECT 'database', datname, datconnlimit FROM pg_database WHERE datname <> 'irepodb_acme'"
 psql -XqAtU postgres -c "SELECT 'role', rolname, rolcanlogin FROM pg_roles WHERE rolname NOT LIKE 'acme%'"
-systemctl list-units --all --plain --no-legend --no-pager 'ireporter-*.timer' 'ireporter-standin*' 'ireporter-migration*' 'ireporter-lease*' 'ireporter-channel*' | awk '{print $1, $4}'
+for kind in timer standin migration lease channel; do
+  systemctl list-units --all --plain --no-legend --no-pager "ireporter-*$kind*" | awk '{print $1, $4}'
+done
 findmnt --raw --noheadings --output TARGET,OPTIONS | grep /srv || true
 find /run/ireporter-migration /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private*' ! -name 'ansible*' || true
 pgrep --list-name --full '[i]reporter-migration|[r]sync|[p]g_dump' | cut -d' ' -f2 || true

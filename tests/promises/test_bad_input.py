@@ -18,8 +18,7 @@ install -d /srv/ireporter/acme/output && echo precious > /srv/ireporter/acme/out
 
 
 def test_everything_wrong_is_said_at_once_and_nothing_is_touched(lab: Lab) -> None:
-    lab.reset()
-    lab.on("dedicated01", FOREIGN)
+    lab.prepare()
     before = lab.traces()
     wrong = {
         "shared_to_dedicated_accounts_threshold": 1000,
@@ -41,14 +40,11 @@ def test_everything_wrong_is_said_at_once_and_nothing_is_touched(lab: Lab) -> No
         "R10",
         "R13-selection",
         "shared_to_dedicated_maintainance (nearest known: shared_to_dedicated_maintenance)",
-        "target-empty",
     ):
         assert expected in said, f"{expected} is not in:\n{played.output[-6000:]}"
     assert played.recap("acme")["changed"] == 0
     lab.assert_nothing_new(before, seconds=0)
-    assert lab.on("dedicated01", "ls -A /srv/ireporter/acme/output") == "precious\n"
     assert lab.serves("shared01")
-    assert lab.mails() == "[]\n"
 
 
 @pytest.mark.parametrize(
@@ -70,8 +66,9 @@ def test_what_could_be_interpreted_is_not(lab: Lab, arguments: tuple[str, ...], 
 
 
 @pytest.mark.slow
-def test_a_clock_a_day_off_and_services_that_are_down_stop_the_run_before_it_begins(lab: Lab) -> None:
+def test_foreign_data_a_clock_a_day_off_and_services_that_are_down_stop_the_run_before_it_begins(lab: Lab) -> None:
     lab.reset()
+    lab.on("dedicated01", FOREIGN)
     try:
         lab.on("shared01", A_DAY_LATER)
         lab.on("mail01", "systemctl stop postfix@- postfix")
@@ -82,7 +79,8 @@ def test_a_clock_a_day_off_and_services_that_are_down_stop_the_run_before_it_beg
         lab.on("mail01", "systemctl start postfix")
         lab.on("ns1", "systemctl start named.service")
     assert played.returncode != 0
-    for expected in ("clock", "mail", "dns"):
+    for expected in ("target-empty", "clock", "mail", "dns"):
         assert expected in played.output, played.output[-6000:]
+    assert lab.on("dedicated01", "ls -A /srv/ireporter/acme/output") == "precious\n"
     assert played.recap("acme")["changed"] == 0
     assert lab.serves("shared01")

@@ -56,19 +56,22 @@ def test_ctrl_c_inside_the_freeze_undoes_at_once(prepared: Lab) -> None:
     assert prepared.leftovers() == ""
 
 
-def test_killed_inside_the_freeze(prepared: Lab) -> None:
+def test_killed_in_the_copy_in_the_freeze_and_between_switch_and_open(prepared: Lab) -> None:
     lease = ("-e", f"shared_to_dedicated_lease_seconds={LEASE_SECONDS}")
-    played = prepared.play_and_at("Copy | Database", "SIGKILL", "shared_to_dedicated", *lease, *SHORT_LOCK)
-    assert played.returncode == -9, played.output[-5000:]
+    for task in ("Freeze | No write can happen on the source, and it is proved", "Copy | Database"):
+        played = prepared.play_and_at(task, "SIGKILL", "shared_to_dedicated", "--tags", "cut_over", *lease, *SHORT_LOCK)
+        assert played.returncode == -9, played.output[-5000:]
     assert not prepared.serves("shared01"), "it was not frozen when the controller died"
     assert prepared.serves("shared01", "bravo")
-
     prepared.wait_until(
         "the lease reopens acme on shared01", lambda: prepared.serves("shared01"), seconds=LEASE_SECONDS + 60
     )
     _serves_from_the_source_again(prepared)
 
-    again = prepared.play("shared_to_dedicated")
+    played = prepared.play_and_at("Open | Users can write on the target", "SIGKILL", "shared_to_dedicated", *SHORT_LOCK)
+    assert played.returncode == -9, played.output[-5000:]
+    assert "nowhere: the tenant is down" in prepared.play("status").output
+    again = prepared.play("shared_to_dedicated", "-e", "shared_to_dedicated_operator=second-shift", *SHORT_LOCK)
     assert again.returncode == 0, again.output[-5000:]
     assert prepared.serves("dedicated01")
     assert not prepared.serves("shared01")
@@ -88,19 +91,6 @@ def test_killed_everywhere(lab: Lab, tmp_path: Path) -> None:
         load.stop()
         assert load.lost() == []
         assert load.neighbours_failed() == 0
-    assert lab.serves("dedicated01")
-    assert not lab.serves("shared01")
-    assert lab.leftovers() == ""
-
-
-def test_killed_between_switch_and_open(lab: Lab) -> None:
-    lab.prepare()
-    played = lab.play_and_at("Open | Users can write on the target", "SIGKILL")
-    assert played.returncode == -9, played.output[-5000:]
-    status = lab.play("status")
-    assert "nowhere: the tenant is down" in status.output
-    again = lab.play("shared_to_dedicated", "-e", "shared_to_dedicated_operator=second-shift")
-    assert again.returncode == 0, again.output[-5000:]
     assert lab.serves("dedicated01")
     assert not lab.serves("shared01")
     assert lab.leftovers() == ""

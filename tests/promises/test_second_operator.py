@@ -12,6 +12,7 @@ from playing import ROOT, Lab
 
 pytestmark = [
     pytest.mark.lab,
+    pytest.mark.slow,
     pytest.mark.promise("A second operator hurts nobody: the run that comes later does nothing"),
 ]
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pytest
-from playing import Lab, Played
+from playing import Lab
 
 pytestmark = [
     pytest.mark.lab,
@@ -16,25 +15,19 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def migrated(lab: Lab) -> Lab:
-    lab.reset()
-    announced = _changed_tasks(lab.play("shared_to_dedicated", "--check"))
-    played = lab.play("shared_to_dedicated")
-    assert played.returncode == 0, played.output[-5000:]
-    assert announced[0].returncode == 0, announced[0].output[-5000:]
-    lab.announced = announced[1]  # type: ignore[attr-defined]
-    lab.changed = _changed_tasks(played)[1]  # type: ignore[attr-defined]
+    """As the Molecule scenario leaves it; its own tests compare what check mode announces with what the real run changes."""
+    if not lab.serves("dedicated01") or lab.serves("shared01"):
+        lab.reset()
+        played = lab.play("shared_to_dedicated")
+        assert played.returncode == 0, played.output[-5000:]
     return lab
-
-
-def test_check_mode_announces_what_the_real_run_changes(migrated: Lab) -> None:
-    assert migrated.announced == migrated.changed  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow  # the Molecule scenario's idempotence step is the same, in every run
 def test_a_second_run_changes_nothing(migrated: Lab) -> None:
     played = migrated.play("shared_to_dedicated")
     assert played.returncode == 0, played.output[-5000:]
-    assert played.recap("acme")["changed"] == 0, _changed_tasks(played)[1]
+    assert played.recap("acme")["changed"] == 0, played.output[-5000:]
 
 
 def test_check_mode_of_a_finished_migration_announces_nothing(migrated: Lab) -> None:
@@ -47,7 +40,7 @@ def test_not_even_with_the_run_record_deleted(migrated: Lab) -> None:
         migrated.on(host, "rm -rf /var/lib/ireporter-migration/acme/acme-d-*")
     played = migrated.play("shared_to_dedicated")
     assert played.returncode == 0, played.output[-5000:]
-    assert played.recap("acme")["changed"] == 0, _changed_tasks(played)[1]
+    assert played.recap("acme")["changed"] == 0, played.output[-5000:]
 
 
 @pytest.mark.parametrize(
@@ -75,17 +68,6 @@ def test_what_was_altered_is_noticed(migrated: Lab, host: str, alter: str, resto
     assert noticed, played.output[-3000:]
     assert named in played.output
     assert not migrated.serves("shared01")
-
-
-def _changed_tasks(played: Played) -> tuple[Played, list[str]]:
-    """Names of the tasks that say ``changed``, in order, without the path of the role."""
-    names, current = [], ""
-    for line in played.output.splitlines():
-        if match := re.match(r"(?:TASK|RUNNING HANDLER) \[(?:[\w.]+ : )?(.*)\] \*", line):
-            current = match.group(1)
-        elif line.startswith("changed: ") and (not names or names[-1] != current):
-            names.append(current)
-    return played, names
 
 
 def test_records_are_json_and_mirrored(migrated: Lab) -> None:

@@ -9,7 +9,8 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-INVENTORY = Path(__file__).resolve().parents[3] / "inventories" / "lab"
+ROOT = Path(__file__).resolve().parents[3]
+INVENTORY = ROOT / "inventories" / "lab"
 
 
 def _host(name: str) -> Host:
@@ -105,3 +106,13 @@ def test_the_target_proved_a_restore_of_its_own_backup(dedicated: Host) -> None:
 def test_nothing_of_the_channel_is_left(shared: Host, dedicated: Host) -> None:
     for host in (shared, dedicated):
         assert host.run("/usr/local/sbin/ireporter-migration channel-leftovers").rc == 0
+
+
+def test_check_mode_announced_what_the_real_run_changed() -> None:
+    lines = (ROOT / "build" / "molecule-changed-tasks.jsonl").read_text(encoding="utf-8").splitlines()
+    playbooks = [json.loads(line) for line in lines]
+    checked = [number for number, playbook in enumerate(playbooks) if playbook["check"]]
+    announced, changed = playbooks[checked[0]], playbooks[checked[0] + 1]
+    assert not changed["check"]
+    assert len(announced["tasks"]) > 20
+    assert announced["tasks"] == changed["tasks"]
