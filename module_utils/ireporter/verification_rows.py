@@ -10,7 +10,8 @@ NaN, and no more. XML goes in as the text that is stored, which its output short
 is self-delimiting, so two different rows never share one.
 
 Digest of a row. Two 64-bit hashes (``hash_array_extended``, PostgreSQL's own Jenkins hash) with two seeds drawn anew for
-every run; nobody can prepare a collision. 128 bits.
+every run; nobody can prepare a collision. 128 bits. A long row is replaced by its SHA-256 first: its bytes are then read
+once instead of copied and hashed twice, and no two different ones are known to share a SHA-256.
 
 Digest of a table. The number of rows and, for each seed, the exact sum (no modulus) over all rows. Addition does not care
 for the order and counts duplicates, which an exclusive-or would cancel. For two different multisets the sums differ by a
@@ -37,6 +38,7 @@ from .errors import MigrationError
 _PART_BYTES = 96 << 20
 _COLUMNS_PER_RECORD = 1000
 _NAMED_ROWS = 20
+_LONG_ROW_BYTES = 1024
 _ROWS_PER_BUCKET = 2000
 
 
@@ -116,11 +118,13 @@ def representation(table: Table, types: dict[int, Type]) -> str:
     return " || ".join(records)
 
 
-def _rows_statement(table: Table, types: dict[int, Type], condition: str, extra: str = "") -> str:
-    # OFFSET 0 keeps the planner from pulling the sub-query up, and so from computing the representation twice.
+def _rows_statement(table: Table, types: dict[int, Type], condition: str, place: str = "") -> str:
+    """Rows ``(r, size, place)``: what is hashed, bytes of the whole representation, and (only with ``place``) where the row is."""
+    # OFFSET 0 keeps the planner from pulling the sub-queries up, and so from computing the representation twice.
     return (
-        f"SELECT {representation(table, types)} AS r{extra} FROM ONLY {table.identifier} AS {_alias(table)} "  # noqa: S608
-        f"{condition} OFFSET 0"
+        f"SELECT CASE WHEN octet_length(r) > {_LONG_ROW_BYTES} THEN sha256(r) ELSE r END AS r, octet_length(r) AS size"  # noqa: S608
+        f"{', place' if place else ''} FROM (SELECT {representation(table, types)} AS r{f', {place} AS place' if place else ''} "
+        f"FROM ONLY {table.identifier} AS {_alias(table)} {condition} OFFSET 0) AS whole OFFSET 0"
     )
 
 
@@ -137,7 +141,7 @@ def digest_statement(table: Table, types: dict[int, Type], seeds: Seeds, pages: 
             condition += f" AND ctid < '({pages[1]},0)'::tid"
     first, second = _hashes(seeds)
     return (
-        f"SELECT count(*), coalesce(sum({first}), 0), coalesce(sum({second}), 0), coalesce(sum(octet_length(r)), 0) "  # noqa: S608
+        f"SELECT count(*), coalesce(sum({first}), 0), coalesce(sum({second}), 0), coalesce(sum(size), 0) "  # noqa: S608
         f"FROM ({_rows_statement(table, types, condition)}) AS contents"
     )
 
@@ -275,7 +279,7 @@ def differing_rows(
         place = ", ".join(f"{identifier(column)}::text" for column in key) or "ctid::text"
         mask = (1 << (min(1 << 20, rows // _ROWS_PER_BUCKET)).bit_length()) - 1
         first, second = _hashes(seeds)
-        rows_statement = _rows_statement(table, types, table.condition, f", ARRAY[{place}] AS place")
+        rows_statement = _rows_statement(table, types, table.condition, f"ARRAY[{place}]")
         grouped = (
             f"SELECT h & {mask} AS bucket, count(*), sum(h), sum(g) FROM "  # noqa: S608
             f"(SELECT {first} AS h, {second} AS g FROM ({rows_statement}) AS contents) AS hashed GROUP BY 1"
