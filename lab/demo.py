@@ -25,6 +25,8 @@ LEAST_TABLETS = 20
 LEAST_WRITES_PER_SECOND = 20.0
 LEAST_NEIGHBOUR_REQUESTS_PER_SECOND = 10.0
 SETTLE_SECONDS = 10  # of load before prepare and after open, so that both ends are seen to work
+AFTER_OPEN = "Open | Record the figures"
+LONGEST_SECONDS = 1800
 
 
 def main() -> int:
@@ -45,12 +47,17 @@ def main() -> int:
     try:
         time.sleep(SETTLE_SECONDS)
         _step("migration: prepare and cut over (build/demo/migration.log)")
-        migration = _run(
-            ["ansible-playbook", "playbooks/shared_to_dedicated.yml", "--limit", TENANT], "migration.log", check=False
-        )
+        migrating = _start_migration()
+        _wait_until_open(migrating)
         time.sleep(SETTLE_SECONDS)
     finally:
         load_summary = _stop_load(load)
+    _step("migration: keep the backup, prove the target's own, tell contact and partner")
+    try:
+        migration = migrating.wait(timeout=LONGEST_SECONDS)
+    except subprocess.TimeoutExpired:
+        migrating.terminate()
+        raise LabError("The migration does not end; see build/demo/migration.log.") from None
 
     _step("read back: every acknowledged write, through the target's API")
     readback = _readback(configuration, journal)
@@ -206,6 +213,26 @@ def _run(argv: list[str], log: str, *, check: bool = True) -> int:
     return status
 
 
+def _start_migration() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        ["ansible-playbook", "playbooks/shared_to_dedicated.yml", "--limit", TENANT],
+        cwd=CHECKOUT,
+        stdout=(OUTPUT / "migration.log").open("wb"),
+        stderr=subprocess.STDOUT,
+    )
+
+
+def _wait_until_open(migrating: subprocess.Popen[bytes]) -> None:
+    """Until users can write on the target, or the migration has ended otherwise."""
+    log = OUTPUT / "migration.log"
+    until = time.monotonic() + LONGEST_SECONDS
+    while migrating.poll() is None and AFTER_OPEN not in log.read_text(encoding="utf-8", errors="replace"):
+        if time.monotonic() > until:
+            migrating.terminate()
+            raise LabError("The migration does not end; see build/demo/migration.log.")
+        time.sleep(0.5)
+
+
 def _start_load(configuration: Path, journal: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [
@@ -219,7 +246,7 @@ def _start_load(configuration: Path, journal: Path) -> subprocess.Popen[bytes]:
             "--summary",
             str(OUTPUT / "load-summary.json"),
             "--seconds",
-            "1800",
+            str(LONGEST_SECONDS),
         ],
         cwd=CHECKOUT,
         stdout=subprocess.DEVNULL,

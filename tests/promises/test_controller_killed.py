@@ -34,7 +34,7 @@ EVERYWHERE = (
     "Switch | note when it began",
     "Prove | Log in, list, open a report, fetch its PDF",
     "Prove | Log in, list, open a report, fetch its PDF",
-    "Open | Close the channel",
+    "Open | Record the figures",
     "Keep backup | Database, file trees, checksums",
     "Announce | Record that it is done",
 )
