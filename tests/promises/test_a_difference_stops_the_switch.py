@@ -29,13 +29,10 @@ def prepared(lab: Lab) -> Lab:
     return lab
 
 
-# One of the database and one of the files in every run; the others only with --all.
+# One in every run; the others only with --all. The integration tests find each kind in seconds.
 @pytest.mark.parametrize(
     "kind",
-    [
-        pytest.param(kind, marks=pytest.mark.slow if kind in {"sequence", "grant", "mode"} else ())
-        for kind in DIFFERENCES
-    ],
+    [pytest.param(kind, marks=pytest.mark.slow if kind != "row" else ()) for kind in DIFFERENCES],
 )
 def test_a_change_on_the_target_between_copy_and_verify(prepared: Lab, kind: str) -> None:
     command, named = DIFFERENCES[kind]

@@ -56,11 +56,12 @@ def test_ctrl_c_inside_the_freeze_undoes_at_once(prepared: Lab) -> None:
     assert prepared.leftovers() == ""
 
 
-def test_killed_in_the_copy_in_the_freeze_and_between_switch_and_open(prepared: Lab) -> None:
+def test_killed_in_the_freeze_and_between_switch_and_open(prepared: Lab) -> None:
     lease = ("-e", f"shared_to_dedicated_lease_seconds={LEASE_SECONDS}")
-    for task in ("Freeze | No write can happen on the source, and it is proved", "Copy | Database"):
-        played = prepared.play_and_at(task, "SIGKILL", "shared_to_dedicated", "--tags", "cut_over", *lease, *SHORT_LOCK)
-        assert played.returncode == -9, played.output[-5000:]
+    played = prepared.play_and_at(
+        "Copy | Database", "SIGKILL", "shared_to_dedicated", "--tags", "cut_over", *lease, *SHORT_LOCK
+    )
+    assert played.returncode == -9, played.output[-5000:]
     assert not prepared.serves("shared01"), "it was not frozen when the controller died"
     assert prepared.serves("shared01", "bravo")
     prepared.wait_until(
