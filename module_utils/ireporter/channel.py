@@ -282,8 +282,9 @@ def leftovers(machine: Machine, database_admin: str | None = None) -> list[str]:
         ],
         check=False,
     ).stdout
-    # "not-found": systemd remembers the name of a unit whose file is gone, and nothing else.
-    found += [f"unit {line.split()[0]}" for line in units.splitlines() if line.strip() and "not-found" not in line]
+    # Until it reads its files anew, systemd remembers the name of a unit that is stopped and whose file is gone: "inactive".
+    listed = [line.split() for line in units.splitlines() if line.strip()]
+    found += [f"unit {columns[0]}" for columns in listed if columns[2:3] != ["inactive"]]
     if _user_exists(machine):
         found.append(f"OS user {USER}")
     if database_admin is not None and _role_exists(machine, database_admin):
