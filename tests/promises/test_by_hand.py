@@ -21,7 +21,8 @@ def test_the_page_has_both_ways() -> None:
     assert {name for name, _ in BLOCKS} == {"by-hand-tool", "by-hand-stock"}
 
 
-@pytest.mark.parametrize("way", [pytest.param("by-hand-tool", marks=pytest.mark.slow), "by-hand-stock"])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["by-hand-tool", "by-hand-stock"])
 def test_the_commands_reopen_the_tenant(lab: Lab, way: str) -> None:
     lab.prepare()
     killed = lab.play_and_at(
