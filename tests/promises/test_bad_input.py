@@ -52,7 +52,7 @@ def test_everything_wrong_is_said_at_once_and_nothing_is_touched(lab: Lab) -> No
     [
         (("--limit", "nobody"), "no hosts"),
         (("-e", "ireporter_tenant_database_admin='host=/run/postgresql password=sesame'"), "password"),
-        (("-e", 'ireporter_tenant_database="x\'; DROP DATABASE irepodb_bravo; --"'), "irepodb"),
+        (("-e", 'ireporter_tenant_database="x\'; DROP DATABASE irepodb_bravo; --"'), "does not exist on shared01"),
         (("-e", "ireporter_tenant_public_name='acme.example;reboot'"), "acme.example;reboot"),
     ],
     ids=["unknown tenant", "password in a connection string", "database name", "public name"],
