@@ -91,12 +91,12 @@ FAULTS = {
         COPY, cut_while_copying("shared01", "dedicated01", "--seconds", "30"), "", may_complete=True
     ),
     "source PostgreSQL restarted mid-copy": Fault(
-        COPY, while_copying("shared01", RESTART), "database-", shakes_neighbours=True
+        COPY, while_copying("shared01", RESTART), "copy-failed", shakes_neighbours=True
     ),
     "clock of the source jumps by a day": Fault(
         FREEZE, on("shared01", A_DAY_LATER), "", (("shared01", IN_TIME),), may_complete=True
     ),
-    "target PostgreSQL restarted mid-copy": Fault(COPY, while_copying("dedicated01", RESTART), "database-"),
+    "target PostgreSQL restarted mid-copy": Fault(COPY, while_copying("dedicated01", RESTART), "copy-failed"),
     "target disk full": Fault(COPY, on("dedicated01", FILL), "No space left on device", (("dedicated01", EMPTY),)),
     "copy killed by the kernel": Fault(COPY, while_copying("shared01", f"kill -KILL $({WORK})"), "unit-result"),
     "copy out of memory": Fault(COPY, while_copying("shared01", f"prlimit --as=1000000 --pid $({WORK})"), "emory"),
