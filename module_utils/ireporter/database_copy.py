@@ -111,11 +111,9 @@ def run(spec: dict[str, object], progress: Progress) -> dict[str, object]:
         notes = _notes(source, properties)
         if request.check_mode:
             return {"changed": True, "target_before": before, "notes": notes, **_figures(read_tables(source))}
-        return {
-            "changed": True,
-            "target_before": before,
-            "notes": notes,
-            **_copy(
+        # Also what no part of it expects: a server that is restarted ends the sessions that only hold the snapshot or the lock.
+        with _refusal(f"The database {properties.name}"):
+            copied = _copy(
                 request,
                 source=source,
                 target=target,
@@ -123,8 +121,8 @@ def run(spec: dict[str, object], progress: Progress) -> dict[str, object]:
                 roles=roles,
                 other_versions=other_versions,
                 progress=progress,
-            ),
-        }
+            )
+        return {"changed": True, "target_before": before, "notes": notes, **copied}
 
 
 def _refuse_what_cannot_be_copied(

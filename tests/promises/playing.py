@@ -31,7 +31,8 @@ findmnt --raw --noheadings --output TARGET,OPTIONS | grep /srv || true
 find /run/ireporter-migration /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private*' ! -name 'ansible*' || true
 pgrep --list-name --full '[i]reporter-migration|[r]sync|[p]g_dump' | cut -d' ' -f2 || true
 """
-# Every program started from now on lives a day later; durations stay what they are, as on a server whose clock was set.
+# Every program started from now on lives a day later; durations stay what they are, as on a server whose clock was set. The sandbox of sshd
+# forbids what libfaketime does, so only connections that are open already take sessions.
 A_DAY_LATER = """
 echo +1d > /etc/faketimerc
 echo FAKETIME_DONT_FAKE_MONOTONIC=1 >> /etc/environment
@@ -93,6 +94,12 @@ class Lab:
             check=False,
         )
         return Played(process.returncode, process.stdout, time.monotonic() - began)
+
+    def connect(self, host: str) -> None:
+        """Ansible's connection to ``host`` is open, and stays so for the next two minutes."""
+        subprocess.run(
+            ["ansible", host, "-m", "ansible.builtin.ping"], cwd=ROOT, check=True, capture_output=True, timeout=120
+        )
 
     def play_and_at(self, task: str, command: str, playbook: str = "shared_to_dedicated", *arguments: str) -> Played:
         """As ``play``; when the task whose name ends with ``task`` is about to start, ``command`` runs (or SIGKILL, or SIGINT)."""

@@ -69,6 +69,7 @@ def test_what_could_be_interpreted_is_not(lab: Lab, arguments: tuple[str, ...], 
 def test_foreign_data_a_clock_a_day_off_and_services_that_are_down_stop_the_run_before_it_begins(lab: Lab) -> None:
     lab.reset()
     lab.on("dedicated01", FOREIGN)
+    lab.connect("shared01")
     try:
         lab.on("shared01", A_DAY_LATER)
         lab.on("mail01", "systemctl stop postfix@- postfix")
