@@ -37,10 +37,11 @@ A_DAY_LATER = """
 echo +1d > /etc/faketimerc
 echo FAKETIME_DONT_FAKE_MONOTONIC=1 >> /etc/environment
 systemctl set-environment FAKETIME_DONT_FAKE_MONOTONIC=1
+echo 'Defaults env_file=/etc/environment' > /etc/sudoers.d/faketime
 echo /usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1 > /etc/ld.so.preload
 """
 IN_TIME = """
-rm /etc/ld.so.preload /etc/faketimerc
+rm /etc/ld.so.preload /etc/faketimerc /etc/sudoers.d/faketime
 sed -i /FAKETIME/d /etc/environment
 systemctl unset-environment FAKETIME_DONT_FAKE_MONOTONIC
 """
