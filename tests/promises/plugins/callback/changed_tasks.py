@@ -28,6 +28,7 @@ class CallbackModule(CallbackBase):
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
     CALLBACK_NAME = "changed_tasks"
+    CALLBACK_NEEDS_ENABLED = True
 
     def __init__(self) -> None:
         super().__init__()
