@@ -12,10 +12,12 @@ import contextlib
 import fcntl
 import os
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import IO
 
 import psycopg
 
@@ -198,26 +200,27 @@ class Transfer:
         reading, writing = os.pipe()
         with contextlib.suppress(OSError):  # beyond this account's limit: the pipe works, a little slower
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        try:
-            sender = self._start(sender_argv, stdin=subprocess.DEVNULL, stdout=writing)
-        finally:
-            os.close(writing)
-        try:
-            receiver = self._start(receiver_argv, stdin=reading, stdout=subprocess.PIPE)
-        finally:
-            os.close(reading)
-        errors: dict[str, bytes] = {}
-        watcher = threading.Thread(target=lambda: errors.update(sender=sender.communicate()[1]), daemon=True)
-        watcher.start()
-        output, errors["receiver"] = receiver.communicate()
-        watcher.join()
+        # A file, not a second pipe with a thread that empties it: a thread that memory does not suffice to start never says so.
+        with tempfile.TemporaryFile() as said:
+            try:
+                sender = self._start(sender_argv, stdin=subprocess.DEVNULL, stdout=writing, stderr=said)
+            finally:
+                os.close(writing)
+            try:
+                receiver = self._start(receiver_argv, stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            finally:
+                os.close(reading)
+            output, receiver_errors = receiver.communicate()
+            sender.wait()
+            said.seek(0)
+            sender_errors = said.read()
         with self._lock:
             self._running -= {sender, receiver}
         if sender.returncode != 0 or receiver.returncode != 0:
             # Where one side fails, the other one's broken pipe says nothing.
             messages = [
-                " ".join(errors.get(side, b"").decode(errors="backslashreplace").split())
-                for side, process in (("receiver", receiver), ("sender", sender))
+                " ".join(errors.decode(errors="backslashreplace").split())
+                for errors, process in ((receiver_errors, receiver), (sender_errors, sender))
                 if process.returncode != 0
             ]
             raise MigrationError(
@@ -227,12 +230,14 @@ class Transfer:
             )
         return int(output.split()[-1])
 
-    def _start(self, argv: Sequence[str | bytes], *, stdin: int, stdout: int) -> subprocess.Popen[bytes]:
+    def _start(
+        self, argv: Sequence[str | bytes], *, stdin: int, stdout: int, stderr: int | IO[bytes]
+    ) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._failure is not None:
                 raise self._failure
             process = subprocess.Popen(
-                argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment(), close_fds=True
+                argv, stdin=stdin, stdout=stdout, stderr=stderr, env=environment(), close_fds=True
             )
             self._running.add(process)
             return process
