@@ -47,4 +47,6 @@ class CallbackModule(CallbackBase):
         if self._command == "SIGINT":
             threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
             return
-        subprocess.run(self._command, shell=True, check=True, timeout=120)
+        if subprocess.run(self._command, shell=True, check=False, timeout=120).returncode:
+            # Ansible makes a warning of what a callback raises, and the test would prove nothing.
+            os._exit(70)
