@@ -224,7 +224,7 @@ class Transfer:
                 if process.returncode != 0
             ]
             raise MigrationError(
-                f"The rows of {part.table.label} could not be copied: {' / '.join(m for m in messages if m) or 'psql was ended'}",
+                f"The rows of {part.table.label} could not be copied: {' / '.join(m for m in messages if m) or f'psql ended with status {receiver.returncode or sender.returncode}'}",
                 check="copy-failed",
                 action="Mend the cause that PostgreSQL names, then run again: it starts over by itself",
             )

@@ -20,7 +20,7 @@ DIFFERENCES = {
     "grant": ('psql -XqU postgres -d irepodb_acme -c "REVOKE SELECT ON rep_top FROM acme_report"', "rep_top"),
     "index": ('psql -XqU postgres -d irepodb_acme -c "DROP INDEX rep_top_update_time"', "rep_top_update_time"),
     "file": ('f=$(find /srv/ireporter/acme/output -type f -size +0 | sort | head -1); printf x >> "$f"', "output:"),
-    "mode": ('f=$(find /srv/ireporter/acme/output -type f | sort | head -1); chmod 0611 "$f"', "mode"),
+    "mode": ('f=$(find /srv/ireporter/acme/output -type f | sort | head -1); chmod 0611 "$f"', "0611"),
 }
 
 

@@ -101,7 +101,9 @@ FAULTS = {
     "target PostgreSQL restarted mid-copy": Fault(COPY, while_copying("dedicated01", RESTART), "copy-failed"),
     "target disk full": Fault(COPY, on("dedicated01", FILL), "copy-failed", (("dedicated01", EMPTY),)),
     "copy killed by the kernel": Fault(COPY, while_copying("shared01", f"kill -KILL $({WORK})"), "unit-result"),
-    "copy out of memory": Fault(COPY, while_copying("shared01", f"prlimit --as=1000000 --pid $({WORK})"), "emory"),
+    "copy out of memory": Fault(
+        COPY, while_copying("shared01", f"prlimit --as=1000000 --pid $({WORK})"), "copy-failed"
+    ),
     "target unreachable in the freeze": Fault(
         FILES, cut("dedicated01", "--seconds", "100"), "serves from shared01", arguments=LEASE, tidies_later=True
     ),

@@ -47,6 +47,8 @@ class CallbackModule(CallbackBase):
         if self._command == "SIGINT":
             threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
             return
-        if subprocess.run(self._command, shell=True, check=False, timeout=120).returncode:
+        ran = subprocess.run(self._command, shell=True, check=False, capture_output=True, text=True, timeout=120)
+        if ran.returncode:
             # Ansible makes a warning of what a callback raises, and the test would prove nothing.
+            self._display.error(f"AT_TASK_COMMAND exited {ran.returncode}: {ran.stdout}{ran.stderr}")
             os._exit(70)
