@@ -223,8 +223,12 @@ class Transfer:
                 for errors, process in ((receiver_errors, receiver), (sender_errors, sender))
                 if process.returncode != 0
             ]
+            why = (
+                " / ".join(m for m in messages if m)
+                or f"psql ended with status {receiver.returncode or sender.returncode}"
+            )
             raise MigrationError(
-                f"The rows of {part.table.label} could not be copied: {' / '.join(m for m in messages if m) or f'psql ended with status {receiver.returncode or sender.returncode}'}",
+                f"The rows of {part.table.label} could not be copied: {why}",
                 check="copy-failed",
                 action="Mend the cause that PostgreSQL names, then run again: it starts over by itself",
             )
