@@ -129,6 +129,14 @@ FAULTS = {
     ),
 }
 
+# One of each mechanism; the others only with --all.
+IN_EVERY_RUN = {
+    "target PostgreSQL restarted mid-copy",
+    "copy killed by the kernel",
+    "copy out of memory",
+    "TSIG key wrong",
+}
+
 
 @pytest.fixture(scope="module")
 def without_a_migration(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> int:
@@ -143,7 +151,7 @@ def without_a_migration(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> i
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name == "copy killed by the kernel" else pytest.mark.slow) for name in FAULTS],
+    [pytest.param(name, marks=() if name in IN_EVERY_RUN else pytest.mark.slow) for name in FAULTS],
 )
 def test_the_tenant_serves_again(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest, name: str) -> None:
     fault = FAULTS[name]
