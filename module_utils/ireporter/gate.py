@@ -113,8 +113,8 @@ location = {path} {{
     first = (
         f"# ireporter-migration gate of tenant {tenant}. Made by a migration; docs/by-hand.md says how to remove it.\n"
     )
-    described = f"{first}# {json.dumps(about, sort_keys=True, ensure_ascii=True)}\n{body}"
-    return described.replace("@digest@", f"{gate.variant} {_digest(described)}")
+    head = f"{first}# {json.dumps(about, sort_keys=True, ensure_ascii=True)}\n"
+    return head + body.replace("@digest@", f"{gate.variant} {_digest(head + body)}")
 
 
 def parse(tenant: str, page: Path, content: str) -> Gate | None:
