@@ -161,7 +161,10 @@ def remove(wanted: Host) -> None:
     if running(wanted):
         stop = "systemctl stop ssh.socket ssh; pkill -x sshd"
         attempt("exec", wanted.container, "sh", "-c", stop, timeout_seconds=20)
-    podman("rm", "--force", "--ignore", "--time", "0", wanted.container)
+    removal = ("rm", "--force", "--ignore", "--time", "0", wanted.container)
+    # Where its monitor died with it (the machine was switched off), podman only notices by trying: the first removal fails, the second works.
+    if attempt(*removal).returncode != 0:
+        podman(*removal)
 
 
 def running(wanted: Host) -> bool:
