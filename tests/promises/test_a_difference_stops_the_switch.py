@@ -14,13 +14,25 @@ VERIFY = "Verify | Source against target, everything"
 DIFFERENCES = {
     "row": (
         "psql -XqU postgres -d irepodb_acme -c \"UPDATE mst_group SET group_name = group_name || 'x' WHERE ctid = (SELECT min(ctid) FROM mst_group)\"",
-        "mst_group",
+        "object: public.mst_group",
     ),
-    "sequence": ("psql -XqU postgres -d irepodb_acme -c \"SELECT nextval('seq_report_no')\"", "seq_report_no"),
-    "grant": ('psql -XqU postgres -d irepodb_acme -c "REVOKE SELECT ON rep_top FROM acme_report"', "rep_top"),
-    "index": ('psql -XqU postgres -d irepodb_acme -c "DROP INDEX rep_top_update_time"', "rep_top_update_time"),
-    "file": ('f=$(find /srv/ireporter/acme/output -type f -size +0 | sort | head -1); printf x >> "$f"', "output:"),
-    "mode": ('f=$(find /srv/ireporter/acme/output -type f | sort | head -1); chmod 0611 "$f"', "0611"),
+    "sequence": (
+        "psql -XqU postgres -d irepodb_acme -c \"SELECT nextval('seq_report_no')\"",
+        "object: public.seq_report_no",
+    ),
+    "grant": (
+        'psql -XqU postgres -d irepodb_acme -c "REVOKE SELECT ON rep_top FROM acme_report"',
+        "object: ACL public.TABLE rep_top",
+    ),
+    "index": (
+        'psql -XqU postgres -d irepodb_acme -c "DROP INDEX rep_top_update_time"',
+        "object: INDEX public.rep_top_update_time",
+    ),
+    "file": (
+        'f=$(find /srv/ireporter/acme/output -type f -size +0 | sort | head -1); printf x >> "$f"',
+        "kind: content",
+    ),
+    "mode": ('f=$(find /srv/ireporter/acme/output -type f | sort | head -1); chmod 0611 "$f"', "kind: mode"),
 }
 
 
