@@ -94,6 +94,7 @@ class Lab:
             timeout=timeout,
             check=False,
         )
+        print(f"{playbook} exited {process.returncode}: {process.stdout[-6000:]}")  # pytest shows it where a test fails
         return Played(process.returncode, process.stdout, time.monotonic() - began)
 
     def connect(self, host: str) -> None:
