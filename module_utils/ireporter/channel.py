@@ -117,6 +117,7 @@ def make_keys(spec: Mapping[str, object], machine: Machine) -> dict[str, object]
     host, port = _host(spec.get("target_address")), _number(spec, "target_port", 22)
     given = spec.get("source_address")
     address = _address(given) if given else _own_address(host, port)
+    _stop_closing(places)
     changed = _arm(places, spec, {"side": "source"})
     places.directory.mkdir(parents=True, exist_ok=True)
     places.directory.chmod(0o700)
@@ -146,6 +147,7 @@ def admit(spec: Mapping[str, object], machine: Machine) -> dict[str, object]:
     trees = _trees(spec.get("file_trees"))
     root = _common_root([path for path, _licence in trees])
     pull = spec.get("direction") == "pull"
+    _stop_closing(places)
     changed = False
     for other in _other_targets(places):
         close(other, machine)
@@ -230,7 +232,7 @@ def close(identity: str, machine: Machine) -> list[str]:
     """Remove all that the channel ``identity`` made on this server, whichever side it is. Nothing there: nothing happens.
 
     :return: what was removed.
-    :raises MigrationError: something could not be removed (check ``channel-close``); the deadline's timer stays and tries again.
+    :raises MigrationError: something could not be removed (check ``channel-close``); the deadline's unit tries again every minute from now on.
     """
     places = Places(machine, _id(identity))
     record = _record(places)
@@ -247,6 +249,10 @@ def close(identity: str, machine: Machine) -> list[str]:
         if isinstance(admin, str):
             closing.attempt(f"PostgreSQL role {USER}", lambda: _remove_role(machine, admin))
     if closing.failures:
+        _timer, service = places.deadline_units
+        machine.run(
+            ["systemctl", "start", "--no-block", service.name], check=False
+        )  # no such unit: nothing could be armed
         raise MigrationError(
             f"Channel {identity} is not closed entirely: {'; '.join(closing.failures)}",
             check="channel-close",
@@ -341,14 +347,14 @@ def leftovers_main(arguments: list[str], machine: Machine | None = None) -> int:
 
 
 def _arm(places: Places, spec: Mapping[str, object], facts: Mapping[str, object]) -> bool:
-    """Record and timer. More than half of the time left: as it is; else from now on."""
+    """Record and timer. More than half of the time left, and not more than is wanted: as it is; else from now on."""
     seconds = _number(spec, "expires_in_seconds", 14400)
     if not 60 <= seconds <= 30 * 86400:
         raise _refuse(f"A channel for {seconds} s is not sensible", "Give 60 s to 30 days")
     known = _record(places)
     now = int(time.time())
     kept = _number(known, "expires_at", 0)
-    expires_at = kept if kept - now > seconds // 2 else now + seconds
+    expires_at = kept if seconds // 2 < kept - now <= seconds else now + seconds
     wanted = {**facts, "id": places.id, "expires_at": expires_at}
     timer, service = places.deadline_units
     if known == wanted and timer.exists():
@@ -356,7 +362,7 @@ def _arm(places: Places, spec: Mapping[str, object], facts: Mapping[str, object]
     places.record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_json(places.record, wanted)
     about = f"Close channel {places.id} of an i-Reporter migration"
-    # It is tried again while, for instance, PostgreSQL is down and its role cannot be dropped.
+    # Tried again while, for instance, PostgreSQL is down and its role cannot be dropped.
     _write(
         service,
         f"[Unit]\nDescription={about}\nStartLimitIntervalSec=0\n\n[Service]\nType=oneshot\n"
@@ -377,6 +383,12 @@ def _arm(places: Places, spec: Mapping[str, object], facts: Mapping[str, object]
         places.machine.run(["systemctl", "daemon-reload"])
     places.machine.run(["systemctl", "restart", timer.name])
     return True
+
+
+def _stop_closing(places: Places) -> None:
+    """Whoever opens a channel must not have it closed by a try that an earlier failure to close it left."""
+    _timer, service = places.deadline_units
+    places.machine.run(["systemctl", "stop", service.name], check=False)
 
 
 def _disarm(places: Places) -> bool:

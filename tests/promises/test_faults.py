@@ -52,7 +52,7 @@ class Fault:
     by_itself: bool = False
     """No controller could undo it: the lease does."""
     tidies_later: bool = False
-    """A server that could not be told closes its channel at its deadline."""
+    """A server that could not be told closes its channel at its deadline, one that could not close it tries again every minute."""
     may_complete: bool = False
     """It may also pass without harm: then the tenant serves from its own server."""
     name_is_put_back_later: bool = False
@@ -101,7 +101,9 @@ FAULTS = {
         FREEZE, on("shared01", A_DAY_LATER), "", (("shared01", IN_TIME),), may_complete=True
     ),
     "target PostgreSQL restarted mid-copy": Fault(COPY, while_copying("dedicated01", RESTART), "copy-failed"),
-    "target disk full": Fault(COPY, on("dedicated01", FILL), "copy-failed", (("dedicated01", EMPTY),)),
+    "target disk full": Fault(
+        COPY, on("dedicated01", FILL), "copy-failed", (("dedicated01", EMPTY),), tidies_later=True
+    ),
     "copy killed by the kernel": Fault(COPY, while_copying("shared01", f"kill -KILL $({WORK})"), "unit-result"),
     "copy out of memory": Fault(
         COPY, while_copying("shared01", f"prlimit --as=1000000 --pid $({WORK})"), "copy-failed"

@@ -129,6 +129,22 @@ def test_opening_again_changes_nothing_until_half_the_time_is_over(
     assert later["expires_at"] != first["expires_at"]
 
 
+def test_a_shorter_deadline_is_obeyed(server: Server) -> None:
+    first = channel.admit(admission(), server.machine)
+    sooner = channel.admit(admission(expires_in_seconds=600), server.machine)
+    assert sooner["changed"]
+    assert str(sooner["expires_at"]) < str(first["expires_at"])
+
+
+def test_opening_ends_what_still_tries_to_close_it(server: Server) -> None:
+    stop = ["systemctl", "stop", f"ireporter-channel-{ID}.service"]
+    channel.make_keys({"id": ID, "target_address": "127.0.0.1", "expires_in_seconds": 3600}, server.machine)
+    assert server.asked[0] == stop
+    server.asked.clear()
+    channel.admit(admission(), server.machine)
+    assert server.asked[0] == stop
+
+
 def test_closing_leaves_nothing_but_the_claims(server: Server) -> None:
     before = server.files()
     channel.make_keys({"id": ID, "target_address": "127.0.0.1", "expires_in_seconds": 3600}, server.machine)
@@ -163,6 +179,7 @@ def test_what_cannot_be_removed_keeps_the_timer_and_not_the_keys(server: Server)
     assert refused.value.check == "channel-close"
     assert "etc/ssh/ireporter-migration.keys" not in server.files()
     assert f"etc/systemd/system/ireporter-channel-{ID}.timer" in server.files()
+    assert server.asked[-1] == ["systemctl", "start", "--no-block", f"ireporter-channel-{ID}.service"]
     server.broken = None
     channel.close(ID, server.machine)
     assert channel.leftovers(server.machine, "dbname=postgres") == []
