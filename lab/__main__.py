@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from lab import configuration, hosts, images, inventory, networks, podman, services, tenants
+from lab import configuration, hosts, images, inventory, networks, podman, services, tenants, wall_clock
 from lab import publish as publishing
 from lab.checkout import PREFIX, STATE, LabError
 
@@ -155,6 +155,15 @@ def cut(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def clock(arguments: argparse.Namespace) -> int:
+    """Set a host's wall clock, for every program that starts there from now on."""
+    host = hosts.host(arguments.host)
+    if not hosts.running(host):
+        raise LabError(f"{host.name} is not running. Run script/lab up.")
+    wall_clock.set_later(host.container, arguments.days)
+    return 0
+
+
 def shell(arguments: argparse.Namespace) -> int:
     """Become a root shell on a host."""
     host = hosts.host(arguments.host)
@@ -170,7 +179,7 @@ def shell(arguments: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="script/lab", description="The lab: real servers in containers.")
-    commands = parser.add_subparsers(required=True, metavar="up|down|status|shell|reset|mails|publish|cut")
+    commands = parser.add_subparsers(required=True, metavar="up|down|status|shell|reset|mails|publish|cut|clock")
     size = argparse.ArgumentParser(add_help=False)
     size.add_argument(
         "--gigabytes", type=float, help="size of acme's database; as it is where not given (at first 0.05)"
@@ -207,6 +216,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=int, help="only TCP to or from this port")
     command.add_argument("--seconds", type=int, default=30)
     command.set_defaults(run=cut)
+    command = commands.add_parser("clock", help="set a host's wall clock, for what starts there from now on")
+    command.add_argument("host")
+    command.add_argument("days", type=int, help="days later than it is; 0: right again")
+    command.set_defaults(run=clock)
     command = commands.add_parser("down", help="remove containers, networks, volumes and firewall rules")
     command.add_argument("--images", action="store_true", help="also the images and the package cache")
     command.set_defaults(run=down)

@@ -22,7 +22,6 @@ EXTRA = (
     *("nginx", "gunicorn", "python3-reportlab", "python3-pil"),
     *("bind9", "bind9-utils", "bind9-dnsutils"),
     *("postfix", "rsync", "acl", "attr", "procps"),
-    "libfaketime",  # for tests in which a server's clock is wrong
 )
 ARCHIVES = "ireporter-lab-archives"
 """Volume of the .deb files the server image was made from; each lab's apt cache begins with them."""

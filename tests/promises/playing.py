@@ -31,20 +31,6 @@ findmnt --raw --noheadings --output TARGET,OPTIONS | grep /srv || true
 find /run/ireporter-migration /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private*' ! -name 'ansible*' || true
 pgrep --list-name --full '[i]reporter-migration|[r]sync|[p]g_dump' | cut -d' ' -f2 || true
 """
-# Every program started from now on lives a day later; durations stay what they are, as on a server whose clock was set. The sandbox of sshd
-# forbids what libfaketime does, so only connections that are open already take sessions.
-A_DAY_LATER = """
-echo +1d > /etc/faketimerc
-echo FAKETIME_DONT_FAKE_MONOTONIC=1 >> /etc/environment
-systemctl set-environment FAKETIME_DONT_FAKE_MONOTONIC=1
-echo 'Defaults env_file=/etc/environment' > /etc/sudoers.d/faketime
-echo /usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1 > /etc/ld.so.preload
-"""
-IN_TIME = """
-rm /etc/ld.so.preload /etc/faketimerc /etc/sudoers.d/faketime
-sed -i /FAKETIME/d /etc/environment
-systemctl unset-environment FAKETIME_DONT_FAKE_MONOTONIC
-"""
 SMALL = ["--gigabytes", "0.02", "--files", "300"]
 
 
@@ -97,11 +83,9 @@ class Lab:
         print(f"{playbook} exited {process.returncode}: {process.stdout[-6000:]}")  # pytest shows it where a test fails
         return Played(process.returncode, process.stdout, time.monotonic() - began)
 
-    def connect(self, host: str) -> None:
-        """Ansible's connection to ``host`` is open, and stays so for the next two minutes."""
-        subprocess.run(
-            ["ansible", host, "-m", "ansible.builtin.ping"], cwd=ROOT, check=True, capture_output=True, timeout=120
-        )
+    def set_clock(self, host: str, days: int) -> None:
+        """Every program that starts on ``host`` from now on lives ``days`` later."""
+        subprocess.run(["script/lab", "clock", host, str(days)], cwd=ROOT, check=True, capture_output=True, timeout=120)
 
     def play_and_at(self, task: str, command: str, playbook: str = "shared_to_dedicated", *arguments: str) -> Played:
         """As ``play``; when the task whose name ends with ``task`` is about to start, ``command`` runs (or SIGKILL, or SIGINT)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from playing import A_DAY_LATER, IN_TIME, Lab
+from playing import Lab
 
 pytestmark = [
     pytest.mark.lab,
@@ -69,14 +69,13 @@ def test_what_could_be_interpreted_is_not(lab: Lab, arguments: tuple[str, ...], 
 def test_foreign_data_a_clock_a_day_off_and_services_that_are_down_stop_the_run_before_it_begins(lab: Lab) -> None:
     lab.reset()
     lab.on("dedicated01", FOREIGN)
-    lab.connect("shared01")
     try:
-        lab.on("shared01", A_DAY_LATER)
+        lab.set_clock("shared01", 1)
         lab.on("mail01", "systemctl stop postfix@- postfix")
         lab.on("ns1", "systemctl stop named.service")
         played = lab.play("shared_to_dedicated")
     finally:
-        lab.on("shared01", IN_TIME)
+        lab.set_clock("shared01", 0)
         lab.on("mail01", "systemctl start postfix")
         lab.on("ns1", "systemctl start named.service")
     assert played.returncode != 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from load import Load
-from playing import A_DAY_LATER, IN_TIME, ROOT, SHORT_LOCK, Lab
+from playing import ROOT, SHORT_LOCK, Lab
 
 pytestmark = [
     pytest.mark.lab,
@@ -78,6 +78,11 @@ def cut(*arguments: str) -> Callable[[Lab], str]:
     return lambda lab: f"cd {shlex.quote(str(ROOT))} && script/lab cut {shlex.join(arguments)}"
 
 
+def clock(host: str, days: int) -> Callable[[Lab], str]:
+    """What starts on ``host`` from now on lives ``days`` later."""
+    return lambda lab: f"cd {shlex.quote(str(ROOT))} && script/lab clock {host} {days}"
+
+
 def cut_while_copying(*arguments: str) -> Callable[[Lab], str]:
     """No packet passes any more, as soon as rows flow."""
 
@@ -98,7 +103,7 @@ FAULTS = {
         COPY, while_copying("shared01", RESTART), "copy-failed", shakes_neighbours=True
     ),
     "clock of the source jumps by a day": Fault(
-        FREEZE, on("shared01", A_DAY_LATER), "", (("shared01", IN_TIME),), may_complete=True
+        FREEZE, clock("shared01", 1), "", (("shared01", "rm /etc/ld.so.preload"),), may_complete=True
     ),
     "target PostgreSQL restarted mid-copy": Fault(COPY, while_copying("dedicated01", RESTART), "copy-failed"),
     "target disk full": Fault(
