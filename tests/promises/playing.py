@@ -31,6 +31,10 @@ findmnt --raw --noheadings --output TARGET,OPTIONS | grep /srv || true
 find /run/ireporter-migration /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private*' ! -name 'ansible*' || true
 pgrep --list-name --full '[i]reporter-migration|[r]sync|[p]g_dump' | cut -d' ' -f2 || true
 """
+# On either server, as root.
+UNTIL_ROWS_FLOW = (
+    'until [ "$(psql -XqAtU postgres -c "SELECT count(*) > 0 FROM pg_stat_progress_copy")" = t ]; do sleep 0.05; done'
+)
 SMALL = ["--gigabytes", "0.02", "--files", "300"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from load import Load
-from playing import SHORT_LOCK, Lab
+from playing import SHORT_LOCK, UNTIL_ROWS_FLOW, Lab
 
 pytestmark = [
     pytest.mark.lab,
@@ -56,18 +56,21 @@ def test_ctrl_c_inside_the_freeze_undoes_at_once(prepared: Lab) -> None:
     assert prepared.leftovers() == ""
 
 
-def test_killed_in_the_freeze_and_between_switch_and_open(prepared: Lab) -> None:
+def test_killed_in_the_freeze_in_the_copy_and_between_switch_and_open(prepared: Lab) -> None:
+    rows_flow = prepared.on_command("shared01", UNTIL_ROWS_FLOW)
+    in_the_copy = f"controller=$PPID; ({rows_flow}; kill -KILL $controller) >/dev/null 2>&1 &"
     lease = ("-e", f"shared_to_dedicated_lease_seconds={LEASE_SECONDS}")
-    played = prepared.play_and_at(
-        "Copy | Database", "SIGKILL", "shared_to_dedicated", "--tags", "cut_over", *lease, *SHORT_LOCK
-    )
-    assert played.returncode == -9, played.output[-5000:]
-    assert not prepared.serves("shared01"), "it was not frozen when the controller died"
-    assert prepared.serves("shared01", "bravo")
-    prepared.wait_until(
-        "the lease reopens acme on shared01", lambda: prepared.serves("shared01"), seconds=LEASE_SECONDS + 60
-    )
-    _serves_from_the_source_again(prepared)
+    for command in ("SIGKILL", in_the_copy):
+        played = prepared.play_and_at(
+            "Copy | Database", command, "shared_to_dedicated", "--tags", "cut_over", *lease, *SHORT_LOCK
+        )
+        assert played.returncode == -9, played.output[-5000:]
+        assert not prepared.serves("shared01"), "it was not frozen when the controller died"
+        assert prepared.serves("shared01", "bravo")
+        prepared.wait_until(
+            "the lease reopens acme on shared01", lambda: prepared.serves("shared01"), seconds=LEASE_SECONDS + 60
+        )
+        _serves_from_the_source_again(prepared)
 
     played = prepared.play_and_at("Open | Users can write on the target", "SIGKILL", "shared_to_dedicated", *SHORT_LOCK)
     assert played.returncode == -9, played.output[-5000:]

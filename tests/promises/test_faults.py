@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from load import Load
-from playing import ROOT, SHORT_LOCK, Lab
+from playing import ROOT, SHORT_LOCK, UNTIL_ROWS_FLOW, Lab
 
 pytestmark = [
     pytest.mark.lab,
@@ -18,7 +18,6 @@ pytestmark = [
     ),
 ]
 
-COPYING = "SELECT count(*) > 0 FROM pg_stat_progress_copy"
 LEASE_SECONDS = 60
 # With nobody there, the channel stays until its own deadline.
 LEASE = (
@@ -68,8 +67,7 @@ def on(host: str, command: str) -> Callable[[Lab], str]:
 
 def while_copying(host: str, command: str) -> Callable[[Lab], str]:
     """As soon as rows flow on ``host``."""
-    wait = f'until [ "$(psql -XqAtU postgres -c {shlex.quote(COPYING)})" = t ]; do sleep 0.05; done'
-    unit = f"systemd-run --quiet --collect --property=RuntimeMaxSec=60 bash -c {shlex.quote(f'{wait}; {command}')}"
+    unit = f"systemd-run --quiet --collect --property=RuntimeMaxSec=60 bash -c {shlex.quote(f'{UNTIL_ROWS_FLOW}; {command}')}"
     return lambda lab: lab.on_command(host, unit)
 
 
@@ -87,8 +85,7 @@ def cut_while_copying(*arguments: str) -> Callable[[Lab], str]:
     """No packet passes any more, as soon as rows flow."""
 
     def command(lab: Lab) -> str:
-        wait = f'until [ "$(psql -XqAtU postgres -c {shlex.quote(COPYING)})" = t ]; do sleep 0.05; done'
-        return f"({lab.on_command('shared01', wait)} && {cut(*arguments)(lab)}) >/dev/null 2>&1 &"
+        return f"({lab.on_command('shared01', UNTIL_ROWS_FLOW)} && {cut(*arguments)(lab)}) >/dev/null 2>&1 &"
 
     return command
 
