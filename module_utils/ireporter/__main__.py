@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import Final
 
-from . import freeze as freezing
 from .clock import SystemClock
 from .errors import MigrationError
-from .freeze_record import Records
-from .run_record import RunRecords
-from .tenant_model import STATE_DIRECTORY, parse, tenant_name
-from .tenant_server import Server, this_server
-from .tenant_state import observe
+from .tenant_model import STATE_DIRECTORY
 
 # Commands that belong to other parts of the core: module, function, help. Loaded only when called.
 _ELSEWHERE: Final = {
@@ -67,53 +61,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    # Each command loads what it needs: work waits for its worker, and a freeze for its commands.
     state: Path = options.state_directory
     if options.command == "work":
-        from . import work  # noqa: PLC0415 - loads every kind of long work
+        from . import work  # noqa: PLC0415
 
         return work.do(options.work, options.directory, SystemClock(), work.table())
     if options.command in _ELSEWHERE:
         module, function, _help = _ELSEWHERE[options.command]
         return int(getattr(importlib.import_module(f".{module}", __package__), function)(rest))
-    if options.command == "runs":
-        _print(RunRecords(state, options.tenant, SystemClock()).list())
-        return 0
-    server = _remembered(state, options.tenant)
-    if server is None:
-        if options.command == "freeze-status":
-            _print({"tenant": options.tenant, "frozen_or_closed": False})
-        else:
-            print(f"Tenant {options.tenant} is neither frozen nor closed on this server: nothing to do")
-        return 0
-    if options.command == "thaw":
-        outcome = freezing.thaw(server, by_lease=options.by_lease, even_disarmed=options.disarmed)
-        print(f"Tenant {options.tenant}: {', '.join(outcome.undone) or f'nothing to undo ({outcome.state_before})'}")
-    elif options.command == "hold":
-        freezing.hold(server)
-    else:
-        seen = observe(server)
-        _print(
-            {
-                "tenant": options.tenant,
-                "frozen_or_closed": True,
-                "state": seen.state,
-                "disagreements": seen.disagreements,
-                "lease": seen.lease_as_dict(),
-                "run_id": seen.record.run_id if seen.record else None,
-                "frozen_at": seen.record.frozen_at if seen.record else None,
-            }
-        )
-    return 0
+    from . import freeze_commands  # noqa: PLC0415
 
-
-def _remembered(state: Path, name: str) -> Server | None:
-    """The tenant as freeze.json on this server remembers it, or ``None``."""
-    record = Records(state, tenant_name(name), SystemClock()).read()
-    return None if record is None else this_server(parse(record.tenant), state_directory=state)
-
-
-def _print(content: object) -> None:
-    print(json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True))
+    return freeze_commands.run(options, state)
 
 
 if __name__ == "__main__":

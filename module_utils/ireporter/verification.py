@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -112,10 +113,12 @@ def _compare_databases(spec: dict[str, object], findings: _Findings, progress: P
         source, target = sessions
         seeds = Seeds.draw()
         if not structure:
+            with ThreadPoolExecutor(len(sessions)) as pool:
+                tables = list(pool.map(read_tables, sessions))
             sides = tuple(
-                Side(name, address, snapshot, {(t.schema, t.name): t for t in read_tables(session)}, version)
-                for name, address, snapshot, session, version in zip(
-                    ("source", "target"), addresses, snapshots, sessions, versions, strict=True
+                Side(name, address, snapshot, {(t.schema, t.name): t for t in found}, version)
+                for name, address, snapshot, found, version in zip(
+                    ("source", "target"), addresses, snapshots, tables, versions, strict=True
                 )
             )
             _compare_rows((sides[0], sides[1]), source, findings, seeds=seeds, jobs=jobs, progress=progress)

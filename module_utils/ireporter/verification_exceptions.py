@@ -68,6 +68,7 @@ CANNOT_DETECT: tuple[str, ...] = (
     "Bits of a NaN beyond its being one, in tables that have a column whose text is compared: composite types, arrays of"
     " user-defined types, references to objects, xml, types without a binary form, types of the database's own.",
     "The XML declaration of xml inside of composite types (elsewhere the stored text is compared).",
+    "Which of several functions or operators of one name a regproc or regoper is: their text does not say (a copy refuses them).",
     "A damaged index whose definition is right: rows are read from the tables (amcheck finds such damage).",
     "Planner statistics, free space, compression and order of rows on disk: physical, not data.",
     "Rows behind foreign tables: they lie outside of the database.",
@@ -77,7 +78,7 @@ CANNOT_DETECT: tuple[str, ...] = (
     "Whether a subscription is enabled; replication slots and origins of the server.",
     "Invalid indexes of the source: pg_dump does not know them.",
     "Whether a password is the same where the target's role has one of its own.",
-    "Two different rows with the same 128-bit digest: less than once in 10**38 comparisons.",
+    "Different rows whose two 64-bit sums agree: by chance less than once in 10**38 comparisons, if the hash behaves like a random one.",
 )
 
 _LINKAGE = re.compile(r"(?<!\w)(report_[0-9]+_s_[0-9]+|view_report_[0-9]+)(\b|_)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from .database_catalog import read_sequences
 from .database_connection import Connection, query
@@ -13,7 +14,7 @@ from .database_roles import Role, members_elsewhere, read_roles, settings_elsewh
 from .database_settings import Grant, explode
 from .database_target import Properties, read_properties
 from .verification_exceptions import ABSENT, Difference, linkage_object
-from .verification_rows import Seeds
+from .verification_rows import Seeds, hashes
 
 _HEADER = re.compile(
     r"^-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>.*); Owner: (?P<owner>.*)$"
@@ -242,12 +243,14 @@ def _compare_role(ours: Role, theirs: Role) -> list[Difference]:
 
 def _large_objects(connection: Connection, seeds: Seeds) -> dict[str, str]:
     grants = explode(connection, "oid, coalesce(lomacl, acldefault('L', lomowner))", "pg_largeobject_metadata", "true")
-    first, second = (f"sum(hash_record_extended(ROW(pageno, data), {seed}))" for seed in (seeds.first, seeds.second))
+    first, second = hashes(seeds)
     contents = {
         row[0]: row[1:]
         for row in query(
             connection,
-            f"SELECT loid, sum(octet_length(data)), {first}, {second} FROM pg_largeobject GROUP BY 1",  # noqa: S608
+            f"SELECT loid, sum(size), sum({first}), sum({second}) FROM "  # noqa: S608
+            "(SELECT loid, octet_length(data) AS size, ARRAY[int4send(pageno) || data] AS r FROM pg_largeobject OFFSET 0) AS pages"
+            " GROUP BY 1",
         )
     }
     return {
@@ -262,5 +265,6 @@ def _large_objects(connection: Connection, seeds: Seeds) -> dict[str, str]:
 
 def compare_large_objects(source: Connection, target: Connection, seeds: Seeds) -> tuple[list[Difference], int]:
     """Contents page by page, owner, grants, comment; and the number of large objects."""
-    sides = [_large_objects(connection, seeds) for connection in (source, target)]
+    with ThreadPoolExecutor(2) as pool:
+        sides = list(pool.map(_large_objects, (source, target), (seeds, seeds)))
     return compare_maps("large object", sides[0], sides[1]), len(sides[0])

@@ -7,16 +7,18 @@ whose type is not PostgreSQL's own goes in by its type's own send function (OID-
 catalogue numbers anywhere (composite types, arrays of own types, ``regclass``) by the text of its output function and
 a separate mark for NULL. So do floating-point columns beside such ones, because rows that travel as text lose the bits of a
 NaN, and no more. XML goes in as the text that is stored, which its output shortens by the XML declaration. The binary form
-is self-delimiting, so two different rows never share one.
+is self-delimiting, so two different rows never share one. A ``bytea`` has two places in its row: a long one's SHA-256, or NULL;
+and a short one itself, or NULL. So a short value that is the SHA-256 of a long one is not mistaken for it.
 
 Digest of a row. Two 64-bit hashes (``hash_array_extended``, PostgreSQL's own Jenkins hash) with two seeds drawn anew for
-every run; nobody can prepare a collision. 128 bits. A long row is replaced by its SHA-256 first: its bytes are then read
-once instead of copied and hashed twice, and no two different ones are known to share a SHA-256.
+every run, after the data is there: nobody can choose data for them. 128 bits. A row that is still long is replaced by its SHA-256 first. Long bytes are
+so read once, where they were put together from TOAST, instead of copied through the row and hashed twice; no two different
+ones are known to share a SHA-256.
 
 Digest of a table. The number of rows and, for each seed, the exact sum (no modulus) over all rows. Addition does not care
 for the order and counts duplicates, which an exclusive-or would cancel. For two different multisets the sums differ by a
-non-zero combination of independent hashes, each uniform in 2**64 values: they agree with probability at most 2**-64 per
-seed, 2**-128 for both. Values swapped between rows change the rows, so they change their hashes.
+non-zero combination of hashes; as far as these behave like independent random numbers of 2**64 values, which is a model of
+Jenkins' hash and not a proof, the sums agree with probability at most 2**-64 per seed, 2**-128 for both. Values swapped between rows change the rows, so they change their hashes.
 """
 
 from __future__ import annotations
@@ -36,9 +38,13 @@ from .database_connection import Address, Connection, identifier, keep_bytes, li
 from .errors import MigrationError
 
 _PART_BYTES = 96 << 20
+# A byte of rows takes about so many times longer than one of TOAST: rows are many and short there.
+_WEIGHT_OF_ROWS = 8
+_PAGE_BYTES = 8192
 _COLUMNS_PER_RECORD = 1000
 _NAMED_ROWS = 20
-_LONG_ROW_BYTES = 1024
+_LONG_BYTES = 1024
+_BYTEA = 17
 _ROWS_PER_BUCKET = 2000
 
 
@@ -95,41 +101,66 @@ def column_expressions(column: Column, types: dict[int, Type], *, text_floats: b
         return [column.exact_text]
     if carries_numbers(types, column.type.oid) or (text_floats and holds_floats(types, column.type.oid)):
         return [f"num_nulls({name})", f"concat({name})"]
+    long = _long_value(column, types)
+    if long:
+        bare = _as_base_type(column, types)
+        return [f"sha256({long})", f"CASE WHEN octet_length({bare}) <= {_LONG_BYTES} THEN {bare} END"]
     base = read_base_types(types, column.type.oid)
-    if base.built_in:
-        return [name if column.type.built_in else f"{name}::{base.expression}"]
-    return [f"{base.send_function}({name if base is column.type else f'{name}::{base.expression}'})"]
+    return [_as_base_type(column, types) if base.built_in else f"{base.send_function}({_as_base_type(column, types)})"]
+
+
+def _as_base_type(column: Column, types: dict[int, Type]) -> str:
+    name = identifier(column.name)
+    return f"{name}::{read_base_types(types, column.type.oid).expression}" if column.type.kind == "d" else name
+
+
+def _long_value(column: Column, types: dict[int, Type]) -> str:
+    """An SQL expression that is the column's value where that is a long ``bytea``, else NULL; empty for other types.
+
+    The length is that of the value, not of what is stored, which may be compressed otherwise on the other side.
+    """
+    if read_base_types(types, column.type.oid).oid != _BYTEA:
+        return ""
+    bare = _as_base_type(column, types)
+    return f"CASE WHEN octet_length({bare}) > {_LONG_BYTES} THEN {bare} END"
 
 
 def representation(table: Table, types: dict[int, Type]) -> str:
     """An SQL expression of type ``bytea`` for one row."""
-    own = any(not column.type.built_in for column in table.columns)
-    if not own and not table.travels_as_text:
-        return f"record_send({_alias(table)})"
+    # Never record_send of the row as such: PostgreSQL would put every long value together for it.
+    text_floats = table.travels_as_text or any(not column.type.built_in for column in table.columns)
     expressions = [
         expression
         for column in table.columns
-        for expression in column_expressions(column, types, text_floats=own or table.travels_as_text)
+        for expression in column_expressions(column, types, text_floats=text_floats)
     ]
     records = [
         f"record_send(ROW({', '.join(expressions[start : start + _COLUMNS_PER_RECORD])}))"
-        for start in range(0, len(expressions), _COLUMNS_PER_RECORD)
+        for start in range(0, max(1, len(expressions)), _COLUMNS_PER_RECORD)
     ]
     return " || ".join(records)
 
 
 def _rows_statement(table: Table, types: dict[int, Type], condition: str, place: str = "") -> str:
     """Rows ``(r, size, place)``: what is hashed, bytes of the whole representation, and (only with ``place``) where the row is."""
+    long = [expression for expression in (_long_value(column, types) for column in table.columns) if expression]
+    size = "".join(f" + coalesce(octet_length({expression}), 0)" for expression in long)
+    more = f", {place} AS place" if place else ""
     # OFFSET 0 keeps the planner from pulling the sub-queries up, and so from computing the representation twice.
     return (
-        f"SELECT CASE WHEN octet_length(r) > {_LONG_ROW_BYTES} THEN sha256(r) ELSE r END AS r, octet_length(r) AS size"  # noqa: S608
-        f"{', place' if place else ''} FROM (SELECT {representation(table, types)} AS r{f', {place} AS place' if place else ''} "
+        f"SELECT ARRAY[CASE WHEN octet_length(r) > {_LONG_BYTES} THEN sha256(r) ELSE r END] AS r, "  # noqa: S608
+        f"octet_length(r) + longs AS size{', place' if place else ''} "
+        f"FROM (SELECT {representation(table, types)} AS r, 0::bigint{size} AS longs{more} "
         f"FROM ONLY {table.identifier} AS {_alias(table)} {condition} OFFSET 0) AS whole OFFSET 0"
     )
 
 
-def _hashes(seeds: Seeds) -> tuple[str, str]:
-    return f"hash_array_extended(ARRAY[r], {seeds.first})", f"hash_array_extended(ARRAY[r], {seeds.second})"
+def hashes(seeds: Seeds) -> tuple[str, str]:
+    """SQL expressions of the two hashes of ``r``, a representation as the only element of an array.
+
+    Only of one element: hashes of several are multiplied and added, so what is swapped between two rows would cancel in their sum.
+    """
+    return f"hash_array_extended(r, {seeds.first})", f"hash_array_extended(r, {seeds.second})"
 
 
 def digest_statement(table: Table, types: dict[int, Type], seeds: Seeds, pages: tuple[int, int | None] | None) -> str:
@@ -139,7 +170,7 @@ def digest_statement(table: Table, types: dict[int, Type], seeds: Seeds, pages: 
         condition = f"WHERE ctid >= '({pages[0]},0)'::tid"
         if pages[1] is not None:
             condition += f" AND ctid < '({pages[1]},0)'::tid"
-    first, second = _hashes(seeds)
+    first, second = hashes(seeds)
     return (
         f"SELECT count(*), coalesce(sum({first}), 0), coalesce(sum({second}), 0), coalesce(sum(size), 0) "  # noqa: S608
         f"FROM ({_rows_statement(table, types, condition)}) AS contents"
@@ -152,6 +183,7 @@ class _Piece:
     number: int
     pages: tuple[int, int | None] | None
     bytes: int
+    cost: int
 
 
 class Side:
@@ -178,15 +210,16 @@ def _pieces(side: int, database: Side, names: Sequence[tuple[str, str]], jobs: i
     pieces = []
     for number, name in enumerate(names):
         table = database.tables[name]
+        cost = table.total_bytes + (_WEIGHT_OF_ROWS - 1) * table.pages * _PAGE_BYTES
         count = 1
         if jobs > 1 and database.version >= 140000 and not table.condition:
-            count = max(1, min(table.total_bytes // _PART_BYTES, table.pages))
+            count = max(1, min(cost // _PART_BYTES, table.pages))
         bounds = [table.pages * piece // count for piece in range(count)]
         for piece, start in enumerate(bounds):
             end = bounds[piece + 1] if piece + 1 < count else None
             pages = None if count == 1 else (start, end)
-            pieces.append(_Piece(side, number, pages, table.total_bytes // count))
-    return sorted(pieces, key=lambda piece: -piece.bytes)
+            pieces.append(_Piece(side, number, pages, table.total_bytes // count, cost // count))
+    return sorted(pieces, key=lambda piece: -piece.cost)
 
 
 def digest_tables(
@@ -278,7 +311,7 @@ def differing_rows(
         key = [str(column) for column in found[0][0]] if found else []
         place = ", ".join(f"{identifier(column)}::text" for column in key) or "ctid::text"
         mask = (1 << (min(1 << 20, rows // _ROWS_PER_BUCKET)).bit_length()) - 1
-        first, second = _hashes(seeds)
+        first, second = hashes(seeds)
         rows_statement = _rows_statement(table, types, table.condition, f"ARRAY[{place}]")
         grouped = (
             f"SELECT h & {mask} AS bucket, count(*), sum(h), sum(g) FROM "  # noqa: S608

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import traceback
 from pathlib import Path
+from typing import Final
 
 from .clock import Clock
 from .errors import MigrationError
 from .json_files import read_json, write_json
-from .unit import Work
+from .unit import Progress, Work
 
 _BETWEEN_WRITES_SECONDS = 0.5
 
 
-def table() -> dict[str, Work]:
-    """Every kind of long work by name. Imported here only: a worker loads what it needs on a server, and no module carries the rest."""
-    from . import database_copy, file_copy, verification  # noqa: PLC0415
+# Module of each kind of long work; its function is ``run``.
+WORKS: Final = {"database": "database_copy", "files": "file_copy", "verification": "verification"}
 
-    return {"database": database_copy.run, "files": file_copy.run, "verification": verification.run}
+
+def table() -> dict[str, Work]:
+    """Every kind of long work by name. Each loads its module when it is done: a worker does one, and no module carries any."""
+
+    def later(module: str) -> Work:
+        def run(spec: dict[str, object], progress: Progress) -> dict[str, object]:
+            result: dict[str, object] = importlib.import_module(f".{module}", __package__).run(spec, progress)
+            return result
+
+        return run
+
+    return {name: later(module) for name, module in WORKS.items()}
 
 
 def do(work: str, directory: Path, clock: Clock, works: dict[str, Work]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -195,3 +196,12 @@ def test_the_worker_leaves_a_result_whatever_happens(tmp_path: Path) -> None:
 
 def test_every_kind_of_work_is_there() -> None:
     assert set(work.table()) == {"database", "files", "verification"}
+    for module in work.WORKS.values():
+        assert callable(importlib.import_module(f"ireporter.{module}").run)
+
+
+def test_a_worker_does_what_the_module_of_its_work_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ireporter.verification.run", lambda spec, _progress: {"rows": spec["rows"]})
+    write_json(tmp_path / "verification.spec.json", {"rows": 7})
+    assert work.do("verification", tmp_path, FakeClock(), work.table()) == 0
+    assert read_json(tmp_path / "verification.result.json") == {"failed": False, "rows": 7}
