@@ -16,14 +16,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import caches, copying, files, machine, migration, verifying
+from bench import caches, copying, estimating, exporting, files, importing, machine, migration, verifying
 from bench.commands import BenchError
 from bench.data import make_database, make_trees
 from bench.figures import Findings, Judgement, Target, judge, medians, table
+from bench.https_server import serving
 from bench.pair import Pair
 from bench.servers import two_servers, used_settings
+from bench.tenant import Tenant
 
-PARTS = ("copy", "verify", "files", "run")
+PARTS = ("copy", "verify", "files", "export", "import", "estimate", "run")
 GIGABYTES = 2.0
 FILES_PER_GIGABYTE = 50_000
 LEAST_RUNS = 3
@@ -31,6 +33,9 @@ TARGETS: dict[str, Sequence[Target]] = {
     "copy": copying.TARGETS,
     "verify": verifying.TARGETS,
     "files": files.TARGETS,
+    "export": exporting.TARGETS,
+    "import": importing.TARGETS,
+    "estimate": estimating.TARGETS,
     "run": migration.TARGETS,
 }
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -77,13 +82,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "caches": caches.HOW,
             "parts": {},
         }
-        if "copy" in parts or "verify" in parts:
+        if {"copy", "verify", "import"} & set(parts):
             _databases(options, parts, directory, report)
         if "files" in parts:
             _say(f"files: {wanted_files} are made")
             source = directory / "source-trees"
             report["trees"] = make_trees(source, wanted_files)
             _part(report, "files", files.measure(files.Trees(source, directory), options.runs))
+        if "export" in parts or "estimate" in parts:
+            _whole_tenant(options, parts, directory, report)
         if "run" in parts:
             _say("run: the lab")
             _part(report, "run", migration.measure(options.runs))
@@ -104,6 +111,33 @@ def _databases(options: argparse.Namespace, parts: Sequence[str], directory: Pat
         if "verify" in parts:
             _say("verify")
             _part(report, "verify", verifying.measure(pair, options.runs))
+        if "import" in parts:
+            _say(f"import: {report['options']['files']} files are made, and a bundle")
+            trees = directory / "import-trees"
+            make_trees(trees, report["options"]["files"])
+            site = importing.Site(source, target, directory, trees, options.jobs)
+            _part(report, "import", importing.measure(site, options.runs))
+
+
+def _whole_tenant(options: argparse.Namespace, parts: Sequence[str], directory: Path, report: dict[str, Any]) -> None:
+    place = directory / "tenant"
+    place.mkdir(mode=0o711)
+    with two_servers(place) as (source, target):
+        report["server_settings"] = used_settings(source)
+        _say(f"tenant: {options.gigabytes:g} GB and {report['options']['files']} files are made")
+        report["database"] = make_database(source, options.gigabytes)
+        report["trees"] = make_trees(place / "trees", report["options"]["files"])
+        tenant = Tenant(source, place / "trees", place, options.jobs)
+        if "export" in parts:
+            _say("export")
+            _part(report, "export", exporting.measure(tenant, place, options.runs))
+        if "estimate" in parts:
+            # Whoever asks for so few only tries it out.
+            runs = options.runs if options.runs < LEAST_RUNS else max(options.runs, estimating.RUNS)
+            _say("estimate")
+            with serving(tenant.bundles, place, estimating.BYTES_PER_SECOND) as site:
+                whole = estimating.Whole(tenant, target, place, site)
+                _part(report, "estimate", estimating.measure(whole, tenant, runs, place))
 
 
 def _part(report: dict[str, Any], part: str, found: Findings) -> None:
@@ -177,7 +211,7 @@ def _write(path: Path, report: dict[str, Any]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
-    parser.add_argument("parts", nargs="+", choices=(*PARTS, "all"), metavar="copy|verify|files|run|all")
+    parser.add_argument("parts", nargs="+", choices=(*PARTS, "all"), metavar="|".join((*PARTS, "all")))
     parser.add_argument(
         "--gigabytes", type=float, default=GIGABYTES, help="size of the database (0: an empty tenant's)"
     )

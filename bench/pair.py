@@ -123,15 +123,15 @@ class Pair:
                 *("pgcopydb", "clone", "--source", _uri(self.source), "--target", _uri(self.target)),
                 *("--dir", str(self._directory / "pgcopydb"), *settings),
             ],
-            _stock_programs(),
+            stock_programs(),
         )
 
     def _dump_and_restore(self) -> tuple[Command, ...]:
         folder = str(self._directory / "dump")
         source, target = self.source.conninfo(DATABASE), self.target.conninfo(DATABASE)
         return (
-            Command(["pg_dump", "-Fd", "-j2", "-f", folder, "-d", source], _stock_programs()),
-            Command(["pg_restore", "-j2", "-d", target, folder], _stock_programs()),
+            Command(["pg_dump", "-Fd", "-j2", "-f", folder, "-d", source], stock_programs()),
+            Command(["pg_restore", "-j2", "-d", target, folder], stock_programs()),
         )
 
     def _hashtext(self) -> Command:
@@ -139,7 +139,8 @@ class Pair:
         return Command([sys.executable, "-m", "bench.hashtext", *arguments], {"PYTHONPATH": str(ROOT)})
 
 
-def _stock_programs() -> dict[str, str]:
+def stock_programs() -> dict[str, str]:
+    """Environment for PostgreSQL's own programs, without Debian's wrappers."""
     # Debian's wrappers of these programs look for a version first: time that peers need not lose.
     return {"PATH": f"{programs()}:{os.environ['PATH']}"}
 

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -37,9 +37,13 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def reset(arguments: argparse.Namespace) -> int:
-    """Put the servers, the zone and the mailboxes back to how they were made."""
+    """Put the servers, the zone and the mailboxes back to how they were made, or only the hosts that are named."""
+    named = {hosts.host(name) for name in arguments.hosts}
+    for host in named:
+        if host.name not in hosts.SELF_HOSTED:
+            raise LabError(f"{host.name} is not put back alone. Run script/lab reset without a name.")
     with _alone():
-        _bring_up(_size(arguments), as_new=True)
+        _bring_up(_size(arguments), as_new=not named, these=named)
     return 0
 
 
@@ -50,35 +54,38 @@ def _size(arguments: argparse.Namespace) -> tenants.Size | None:
     return tenants.Size(arguments.gigabytes or default.gigabytes, arguments.files or default.files)
 
 
-def _bring_up(wanted: tenants.Size | None, *, as_new: bool) -> None:
+def _bring_up(wanted: tenants.Size | None, *, as_new: bool, these: Collection[hosts.Host] = ()) -> None:
     """Mend what can be mended; otherwise the lab as a whole is as new.
 
     A migration leaves its traces on both servers and in the zone: one of them anew beside the others as they were
-    would be a state no real servers can be in.
+    would be a state no real servers can be in. What was delivered to a customer stands by itself.
+
+    :param these: made anew in any case, of those that stand by themselves.
     """
     began = time.monotonic()
     made = images.ensure()
     nets = networks.ensure()
-    networks.apply_firewall(nets)
+    name_servers = [hosts.host(name) for name in hosts.NAME_SERVERS]
+    networks.apply_firewall(nets, [nets.address(server.network, server.number) for server in name_servers])
     inventory.write_known_hosts(nets)
-    images.seed_archives(f"{PREFIX}-archives")
+    for volume in ("archives", "archives-customer"):
+        images.seed_archives(f"{PREFIX}-{volume}")
     package = tenants.build_package()
     files = {"shared01": tenants.files(package)}
     plans = {
         host: hosts.Plan(host, made[host.image], nets, configuration.configuration(host, nets, files.get(host.name)))
         for host in hosts.HOSTS
     }
-    servers = {hosts.host(name) for name in ("shared01", "dedicated01")}
+    servers = {hosts.host(name) for name in hosts.MIGRATED}
     shared_image = made[hosts.host("shared01").image]
     missing = tenants.what_is_missing(shared_image, wanted)
     _say("images, networks, firewall", began)
 
     with ThreadPoolExecutor() as pool:
         as_new = as_new or missing is not None
-        mended = dict(
-            pool.map(lambda host: (host, None if as_new and host in servers else hosts.mend(plans[host])), hosts.HOSTS)
-        )
-        as_new = as_new or None in mended.values()
+        anew = {*these, *(servers if as_new else ())}
+        mended = dict(pool.map(lambda host: (host, None if host in anew else hosts.mend(plans[host])), hosts.HOSTS))
+        as_new = as_new or any(mended[host] is None for host in hosts.HOSTS if host.name not in hosts.SELF_HOSTED)
         if as_new:
             missing = missing or "restored"
             _say(f"everything as new; shared01's data has to be {missing}", began)
@@ -192,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "reset", parents=[size], help="servers, tenants' data, zone and mailboxes as new, in seconds"
     )
+    command.add_argument("hosts", nargs="*", metavar="HOST", help=f"only these, of {' and '.join(hosts.SELF_HOSTED)}")
     command.set_defaults(run=reset)
     command = commands.add_parser("status", help="one line per host; exit 1 unless all are up")
     command.set_defaults(run=status)

@@ -22,12 +22,15 @@ _FOLDERS = {
     "ns1": ("every_host", "name_server", "primary"),
     "ns2": ("every_host", "name_server", "secondary"),
     "mail01": ("every_host", "mail_server"),
+    "delivery01": ("every_host", "delivery_server"),
+    "selfhost01": ("every_host",),
 }
 _SERVICES = {
     "shared01": ("postgresql@15-main.service", "nginx.service"),
     "ns1": ("named.service",),
     "ns2": ("named.service",),
     "mail01": ("postfix@-.service",),
+    "delivery01": ("nginx.service",),
 }
 
 
@@ -48,6 +51,13 @@ def configuration(host: Host, networks: Networks, more: dict[str, tuple[bytes, i
         made = credentials.certificate([f"mail01.{DOMAIN}", values["addresses"]["mail01"]])
         files["/etc/postfix/private-mail01.crt"] = (made.certificate.read_bytes(), 0o644)
         files["/etc/postfix/private-mail01.key"] = (made.key.read_bytes(), 0o600)
+    if host.name == "delivery01":
+        made = credentials.certificate([f"delivery01.{DOMAIN}"])
+        files["/etc/ssl/private-delivery01.crt"] = (made.certificate.read_bytes(), 0o644)
+        files["/etc/ssl/private-delivery01.key"] = (made.key.read_bytes(), 0o600)
+    if host.name == "selfhost01":
+        # The customer's own: the vendor knows the public half only.
+        files["/root/identity"] = (credentials.ssh_key("customer").read_bytes(), 0o600)
     scripts = []
     for folder in _FOLDERS[host.name]:
         base = _SERVERS / folder
@@ -71,6 +81,7 @@ def _values(host: Host, networks: Networks) -> dict[str, Any]:
         "domain": DOMAIN,
         "networks": networks,
         "addresses": addresses(networks),
+        "vendors_hosts": [host for host in HOSTS if host.network != "customer"],
         "ansible_public_key": credentials.public_key("ansible"),
         "tsig_name": credentials.TSIG_NAME,
         "tsig_secret": credentials.tsig_secret("update"),

@@ -75,6 +75,12 @@ def public_key(name: str) -> str:
     return " ".join(ssh_key(name).with_suffix(".pub").read_text(encoding="ascii").split()[:2])
 
 
+def fingerprint(name: str) -> str:
+    """Of :func:`ssh_key`, as ``ssh-keygen -l`` shows it."""
+    shown = subprocess.run(["ssh-keygen", "-l", "-f", str(ssh_key(name))], capture_output=True, text=True, check=True)
+    return shown.stdout.split()[1]
+
+
 def authority() -> Certificate:
     """The lab's certificate authority."""
     made = _paths("ca")

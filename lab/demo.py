@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,56 +13,64 @@ from pathlib import Path
 from typing import Any
 
 from lab.checkout import CHECKOUT, LabError
+from lab.demo_parts import (
+    LEAST_BYTES,
+    LEAST_FILES,
+    LONGEST_SECONDS,
+    OUTPUT,
+    SETTLE_SECONDS,
+    TENANT,
+    fresh_folder,
+    load_shortcomings,
+    mails,
+    neighbours,
+    readback,
+    run,
+    start_load,
+    step,
+    stop_load,
+)
 from lab.load_configuration import write_load_configuration
 
-OUTPUT = CHECKOUT / "build" / "demo"
-TENANT = "acme"
-LEAST_BYTES = 500_000_000
-LEAST_FILES = 20_000
-LEAST_TABLETS = 20
-LEAST_WRITES_PER_SECOND = 20.0
-LEAST_NEIGHBOUR_REQUESTS_PER_SECOND = 10.0
-SETTLE_SECONDS = 10  # of load before prepare and after open, so that both ends are seen to work
 AFTER_OPEN = "Open | Record the figures"
-LONGEST_SECONDS = 1800
 
 
 def main() -> int:
     """Run the demo, print the summary, return the exit status."""
     arguments = _parser().parse_args()
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    for old in OUTPUT.iterdir():
-        if old.is_file():
-            old.unlink()
+    fresh_folder(OUTPUT)
     began = time.monotonic()
-    _step("lab: fresh servers and data")
-    _run(["script/lab", "reset", "--gigabytes", str(arguments.gigabytes), "--files", str(arguments.files)], "lab.log")
+    step("lab: fresh servers and data")
+    run(
+        ["script/lab", "reset", "--gigabytes", str(arguments.gigabytes), "--files", str(arguments.files)],
+        OUTPUT / "lab.log",
+    )
     configuration = write_load_configuration(OUTPUT / "load.json")
     journal = OUTPUT / "writes.jsonl"
 
-    _step("load: tablets and neighbours' tablets begin to work")
-    load = _start_load(configuration, journal)
+    step("load: tablets and neighbours' tablets begin to work")
+    load = start_load(OUTPUT, configuration, journal)
     try:
         time.sleep(SETTLE_SECONDS)
-        _step("migration: prepare and cut over (build/demo/migration.log)")
+        step("migration: prepare and cut over (build/demo/migration.log)")
         migrating = _start_migration()
         _wait_until_open(migrating)
         time.sleep(SETTLE_SECONDS)
     finally:
-        load_summary = _stop_load(load)
-    _step("migration: keep the backup, prove the target's own, tell contact and partner")
+        load_summary = stop_load(OUTPUT, load)
+    step("migration: keep the backup, prove the target's own, tell contact and partner")
     try:
         migration = migrating.wait(timeout=LONGEST_SECONDS)
     except subprocess.TimeoutExpired:
         migrating.terminate()
         raise LabError("The migration does not end; see build/demo/migration.log.") from None
 
-    _step("read back: every acknowledged write, through the target's API")
-    readback = _readback(configuration, journal)
+    step("read back: every acknowledged write, through the target's API")
+    read = readback(OUTPUT, configuration, journal)
     record = _record()
-    summary = _summary(load_summary, readback, record, time.monotonic() - began)
+    summary = _summary(load_summary, read, record, time.monotonic() - began)
     summary["migration_exit_status"] = migration
-    summary["shortcomings"] = shortcomings(summary)
+    summary["shortcomings"] = [*shortcomings(summary), *load_shortcomings(load_summary)]
     path = OUTPUT / "summary.json"
     path.write_text(json.dumps(summary, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     print(_readable(summary, path))
@@ -87,54 +93,34 @@ def shortcomings(summary: dict[str, Any]) -> list[str]:
     )
     demand(summary["differences"] == 0, f"Verification found {summary['differences']} differences.")
     demand(summary["rows_verified"] > 0, "No row was verified.")
-    demand(
-        summary["neighbour_failed_requests"] == 0,
-        f"{summary['neighbour_failed_requests']} neighbours' requests failed.",
-    )
     demand(summary["tenant_bytes"] >= LEAST_BYTES, f"The tenant has less than {LEAST_BYTES} bytes.")
     demand(summary["files_verified"] >= LEAST_FILES, f"Fewer than {LEAST_FILES} files were verified.")
-    demand(summary["tablets"] >= LEAST_TABLETS, f"Fewer than {LEAST_TABLETS} tablets worked.")
-    demand(
-        summary["writes_per_second"] >= LEAST_WRITES_PER_SECOND,
-        f"Tablets wrote {summary['writes_per_second']:.1f} times a second, less than {LEAST_WRITES_PER_SECOND:.0f}.",
-    )
-    for name, rate in summary["neighbour_requests_per_second"].items():
-        demand(
-            rate >= LEAST_NEIGHBOUR_REQUESTS_PER_SECOND,
-            f"Neighbour {name} made {rate:.1f} requests a second, less than {LEAST_NEIGHBOUR_REQUESTS_PER_SECOND:.0f}.",
-        )
     demand(len(summary["mails"]) >= 2, "Contact and partner did not both get their mail.")
     return found
 
 
-def _summary(load: dict[str, Any], readback: dict[str, Any], record: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _summary(load: dict[str, Any], read: dict[str, Any], record: dict[str, Any], seconds: float) -> dict[str, Any]:
     tenants = load["tenants"]
-    neighbours = {name: seen for name, seen in tenants.items() if seen["role"] == "neighbour"}
+    others = neighbours(load)
     figures = record["figures"]
     return {
         "downtime_seconds": tenants[TENANT]["outage_seconds"],
-        "acknowledged_writes": readback["acknowledged"],
-        "acknowledged_writes_lost": len(readback["lost"]) + len(readback["different"]) + len(readback["unreadable"]),
-        "unknown_writes": readback["unknown"],
+        "acknowledged_writes": read["acknowledged"],
+        "acknowledged_writes_lost": len(read["lost"]) + len(read["different"]) + len(read["unreadable"]),
+        "unknown_writes": read["unknown"],
         "rows_verified": figures.get("rows_verified", 0),
         "files_verified": figures.get("files_verified", 0),
         "differences": figures.get("differences", -1),
-        "neighbour_requests": sum(seen["requests"] for seen in neighbours.values()),
-        "neighbour_failed_requests": sum(seen["failed_requests"] for seen in neighbours.values()),
-        "neighbour_requests_per_second": {name: seen["requests_per_second"] for name, seen in neighbours.items()},
+        "neighbour_requests": sum(seen["requests"] for seen in others.values()),
+        "neighbour_failed_requests": sum(seen["failed_requests"] for seen in others.values()),
+        "neighbour_requests_per_second": {name: seen["requests_per_second"] for name, seen in others.items()},
         "tablets": load["tablets"],
         "writes_per_second": tenants[TENANT]["writes_per_second_while_serving"],
         "tenant_bytes": figures.get("bytes_verified", 0),
         "duration_seconds": round(seconds, 1),
-        "mails": _mails(),
+        "mails": [{"recipient": mail["recipient"], "subject": mail["subject"]} for mail in mails()],
         "report": f"/var/lib/ireporter-migration/{TENANT}/{record['id']}/run.json on dedicated01",
     }
-
-
-def _mails() -> list[dict[str, str]]:
-    """Recipient and subject of everything mail01 delivered."""
-    process = subprocess.run(["script/lab", "mails"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    return [{"recipient": mail["recipient"], "subject": mail["subject"]} for mail in json.loads(process.stdout)]
 
 
 def _record() -> dict[str, Any]:
@@ -161,32 +147,6 @@ def _record() -> dict[str, Any]:
     return content
 
 
-def _readback(configuration: Path, journal: Path) -> dict[str, Any]:
-    """Every acknowledged write, read through the API at the address the name servers give now."""
-    process = subprocess.run(
-        [
-            sys.executable,
-            "lab/load_client.py",
-            "readback",
-            "--config",
-            str(configuration),
-            "--journal",
-            str(journal),
-            "--tenant",
-            TENANT,
-        ],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if process.returncode not in (0, 1) or not process.stdout:
-        raise LabError(f"The acknowledged writes could not be read back: {process.stderr.strip()}")
-    content: dict[str, Any] = json.loads(process.stdout)
-    (OUTPUT / "readback.json").write_text(process.stdout, encoding="utf-8")
-    return content
-
-
 def _readable(summary: dict[str, Any], path: Path) -> str:
     lines = [
         "",
@@ -203,14 +163,6 @@ def _readable(summary: dict[str, Any], path: Path) -> str:
     ]
     lines += [f"FAILED: {sentence}" for sentence in summary["shortcomings"]]
     return "\n".join(lines)
-
-
-def _run(argv: list[str], log: str, *, check: bool = True) -> int:
-    with (OUTPUT / log).open("w", encoding="utf-8") as stream:
-        status = subprocess.run(argv, cwd=CHECKOUT, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
-    if check and status:
-        raise LabError(f"{' '.join(argv)} exited {status}; see build/demo/{log}.")
-    return status
 
 
 def _start_migration() -> subprocess.Popen[bytes]:
@@ -231,43 +183,6 @@ def _wait_until_open(migrating: subprocess.Popen[bytes]) -> None:
             migrating.terminate()
             raise LabError("The migration does not end; see build/demo/migration.log.")
         time.sleep(0.5)
-
-
-def _start_load(configuration: Path, journal: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "lab/load_client.py",
-            "run",
-            "--config",
-            str(configuration),
-            "--journal",
-            str(journal),
-            "--summary",
-            str(OUTPUT / "load-summary.json"),
-            "--seconds",
-            str(LONGEST_SECONDS),
-        ],
-        cwd=CHECKOUT,
-        stdout=subprocess.DEVNULL,
-        stderr=(OUTPUT / "load.log").open("wb"),
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-
-
-def _stop_load(load: subprocess.Popen[bytes]) -> dict[str, Any]:
-    load.send_signal(signal.SIGTERM)
-    try:
-        load.wait(timeout=60)
-    except subprocess.TimeoutExpired:
-        load.kill()
-        raise LabError("The load client did not stop; see build/demo/load.log.") from None
-    summary: dict[str, Any] = json.loads((OUTPUT / "load-summary.json").read_text(encoding="utf-8"))
-    return summary
-
-
-def _step(what: str) -> None:
-    print(f"demo: {what}", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.checkout import PREFIX, STATE, LabError
+from lab.checkout import DOMAIN, PREFIX, STATE, LabError
 from lab.credentials import ssh_key
 from lab.networks import Networks
 from lab.podman import attempt, inspect, podman
@@ -54,7 +54,15 @@ HOSTS = (
     Host("ns1", "services", 11, "server"),
     Host("ns2", "services", 12, "server"),
     Host("mail01", "services", 13, "server"),
+    Host("delivery01", "delivery", 10, "server"),
+    Host("selfhost01", "customer", 10, "base", ("archives-customer:/var/cache/apt/archives",)),
 )
+
+NAME_SERVERS = ("ns1", "ns2")
+MIGRATED = ("shared01", "dedicated01")
+"""Made anew together: a migration leaves its traces on both."""
+SELF_HOSTED = ("delivery01", "selfhost01")
+"""Each made anew only when asked for, or when it cannot be mended: what was delivered stands by itself."""
 
 
 def host(name: str) -> Host:
@@ -218,7 +226,11 @@ def ssh_command(address: str, *, user: str = "ansible") -> list[str]:
 
 
 def _run(plan: Plan) -> None:
-    names = [f"--add-host={other.name}:{plan.networks.address(other.network, other.number)}" for other in HOSTS]
+    names = [
+        f"--add-host={name}:{plan.networks.address(other.network, other.number)}"
+        for other in HOSTS
+        for name in (other.name, f"{other.name}.{DOMAIN}")
+    ]
     podman(
         *("run", "--detach", "--systemd=always", "--name", plan.host.container, "--hostname", plan.host.name),
         *("--label", f"lab.recipe={plan.recipe}", "--label", f"lab={PREFIX}", "--pids-limit", "-1"),

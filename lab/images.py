@@ -21,7 +21,7 @@ EXTRA = (
     *("postgresql-15", "postgresql-client-15", "python3-psycopg"),
     *("nginx", "gunicorn", "python3-reportlab", "python3-pil"),
     *("bind9", "bind9-utils", "bind9-dnsutils"),
-    *("postfix", "rsync", "acl", "attr", "procps"),
+    *("postfix", "rsync", "acl", "attr", "procps", "age", "zstd"),
 )
 ARCHIVES = "ireporter-lab-archives"
 """Volume of the .deb files the server image was made from; each lab's apt cache begins with them."""
@@ -66,7 +66,10 @@ def seed_archives(volume: str) -> None:
         Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", name).strip()) for name in (ARCHIVES, volume)
     )
     for path in source.glob("*.deb"):
-        shutil.copy2(path, target)
+        try:
+            os.link(path, target / path.name)  # apt replaces and removes names, never content
+        except OSError:  # another disk
+            shutil.copy2(path, target)
 
 
 def remove() -> None:

@@ -13,7 +13,7 @@ from lab import credentials
 from lab.checkout import CHECKOUT, DOMAIN, STATE
 from lab.configuration import addresses
 from lab.hosts import HOSTS
-from lab.networks import Networks
+from lab.networks import NAMES, Networks
 from lab.tenants import TENANTS, Package, licence, webdav_accounts
 
 FOLDER = CHECKOUT / "inventories" / "lab"
@@ -27,7 +27,11 @@ _GROUPS = {
     "dedicated_servers": ("dedicated01",),
     "name_servers": ("ns1", "ns2"),
     "mail_servers": ("mail01",),
+    "delivery_servers": ("delivery01",),
+    "selfhosted_servers": ("selfhost01",),
 }
+# By kind of migration, as in inventories/example. Who is in none stays where it is.
+_MIGRATIONS = {"to_dedicated": ("acme",), "to_self_hosted": ("bravo",)}
 
 
 def write_known_hosts(networks: Networks) -> None:
@@ -47,7 +51,10 @@ def write(networks: Networks, package: Package) -> None:
         for group, members in _GROUPS.items()
     }
     # A tenant is an inventory host without a connection: its tasks are delegated to the servers its variables name.
-    groups["tenants"] = {"hosts": {tenant.name: None for tenant in TENANTS}}
+    groups["tenants"] = {
+        "hosts": {tenant.name: None for tenant in TENANTS},
+        "children": {group: {"hosts": dict.fromkeys(members)} for group, members in _MIGRATIONS.items()},
+    }
     groups["servers"] = {
         "children": dict.fromkeys(_GROUPS),
         "vars": {
@@ -69,10 +76,11 @@ def remove() -> None:
 
 def _variables(networks: Networks, found: dict[str, str], package: Package) -> dict[str, Any]:
     certificates = {tenant.name: credentials.certificate(tenant.certificate_names) for tenant in TENANTS}
+    certificates["delivery01"] = credentials.certificate([f"delivery01.{DOMAIN}"])
     return {
         "lab_domain": DOMAIN,
         "lab_addresses": found,
-        "lab_networks": {name: str(getattr(networks, name)) for name in ("shared", "dedicated", "services")},
+        "lab_networks": {name: str(getattr(networks, name)) for name in NAMES},
         "lab_ca_file": str(credentials.authority().certificate),
         "lab_certificates": {
             name: {"certificate": str(made.certificate), "key": str(made.key)} for name, made in certificates.items()
@@ -84,8 +92,18 @@ def _variables(networks: Networks, found: dict[str, str], package: Package) -> d
         "lab_powerless_tsig_secret": credentials.tsig_secret("powerless"),
         "lab_name_servers": [found["ns1"], found["ns2"]],
         "lab_mail_relay": {"host": found["mail01"], "port": 25},
-        "lab_standin_package": {"file": str(package.file), "checksum": f"sha256:{package.sha256}"},
+        "lab_standin_package": {
+            "file": str(package.file),
+            "checksum": f"sha256:{package.sha256}",
+            "version": package.version,
+        },
         "lab_licences": {tenant.name: str(licence(tenant, "dedicated01")) for tenant in TENANTS},
+        "lab_selfhosted_licences": {tenant.name: str(licence(tenant, "selfhost01")) for tenant in TENANTS},
+        "lab_customer_public_key": credentials.public_key("customer"),
+        "lab_signing_key": {
+            "file": str(credentials.ssh_key("bundle-signer")),
+            "fingerprint": credentials.fingerprint("bundle-signer"),
+        },
         "lab_user_password_files": {
             tenant.name: str(credentials.keep(f"passwords/{tenant.name}-users", tenant.secret("users")))
             for tenant in TENANTS

@@ -394,8 +394,12 @@ class Recorded:
     handed_out_twice: list[tuple[int, Expected]] = field(default_factory=list)
 
 
-def read_journal(lines: Iterator[str], tenant: str) -> Recorded:
-    """Read the journal. A torn last line is no event."""
+def read_journal(lines: Iterator[str], tenant: str, until: datetime.datetime | None = None) -> Recorded:
+    """Read the journal. A torn last line is no event.
+
+    :param until: what was acknowledged later does not count. A write that was never answered does whenever it was given up: it
+        may have been done before.
+    """
     recorded = Recorded()
     expected = recorded.expected
     for line in lines:
@@ -406,11 +410,14 @@ def read_journal(lines: Iterator[str], tenant: str) -> Recorded:
             if entry["tenant"] != tenant:
                 continue
             content, report = Content.of_json(entry["content"]), entry["report"]
+            late = until is not None and datetime.datetime.fromisoformat(entry["at"]) > until
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise LoadError(f"The journal is damaged: {line[:80]!r} is no event") from error
         if content.digest() != entry["digest"]:
             raise LoadError(f"The journal is damaged: digest of write {content.keys[0]}")
         if entry["outcome"] == "acknowledged":
+            if late:
+                continue
             recorded.acknowledged += 1
             known = expected.get(report)
             if known is not None and entry["kind"] == "create":
@@ -1049,7 +1056,7 @@ async def read_back(arguments: argparse.Namespace, config: Config) -> dict[str, 
     tenant = Tenant(tenant.name, tenant.role, url, tenant.users, tenant.password)
     fixed = {urlsplit(url).hostname or "": arguments.address} if arguments.address else None
     with arguments.journal.open(encoding="utf-8", newline="\n") as stream:
-        recorded = read_journal(iter(stream), tenant.name)
+        recorded = read_journal(iter(stream), tenant.name, arguments.until)
     seen = Seen("readback", time.monotonic())
     back = ReadBack(recorded, seen.begun + arguments.seconds)
     waiting = iter(sorted(recorded.expected.items()))
@@ -1109,6 +1116,11 @@ def main() -> int:
     back = commands.add_parser("readback", parents=[common], help="read every acknowledged write back")
     back.add_argument("--tenant", required=True)
     back.add_argument("--seconds", type=float, default=3600.0, help="what is not read by then is unreadable")
+    back.add_argument(
+        "--until",
+        type=datetime.datetime.fromisoformat,
+        help="instant with offset; what was acknowledged later is left out",
+    )
     back.add_argument("--name", help="host name instead of the one in the tenant's URL")
     back.add_argument("--url", help="API URL instead of the tenant's")
     back.add_argument("--address", help="connect here instead of resolving the name")

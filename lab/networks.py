@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Three networks, isolated as in production: which packets may cross, and addresses that clash with nothing here."""
+"""Five networks, isolated as in production: which packets may cross, and addresses that clash with nothing here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 from lab.checkout import CHECKOUT, PREFIX, LabError
 from lab.podman import inspect, podman
 
-NAMES = ("shared", "dedicated", "services")
+NAMES = ("shared", "dedicated", "services", "delivery", "customer")
 _TABLE = PREFIX.replace("-", "_")
 
 
@@ -25,6 +25,9 @@ class Networks:
     shared: IPv4Network
     dedicated: IPv4Network
     services: IPv4Network
+    delivery: IPv4Network
+    customer: IPv4Network
+    """Not the vendor's: a customer's own."""
 
     def address(self, network: str, number: int) -> IPv4Address:
         """The ``number``-th address of a network."""
@@ -52,28 +55,44 @@ def ensure() -> Networks:
     return Networks(**found)
 
 
-def apply_firewall(networks: Networks) -> None:
+def apply_firewall(networks: Networks, name_servers: Sequence[IPv4Address]) -> None:
     """Write the lab's table, whole, in one transaction.
 
     Its chains come before netavark's, which let networks reach each other. Refused packets are answered, so that a
     closed way is told at once from a server that does not listen (connection refused) and from one that is down (silence).
+
+    :param name_servers: what of the services a customer may reach.
     """
+    every = ", ".join(str(getattr(networks, name)) for name in NAMES)
+    within = "\n    ".join(
+        f"ip saddr {getattr(networks, name)} ip daddr {getattr(networks, name)} accept" for name in NAMES
+    )
+    names = f"{{ {', '.join(map(str, name_servers))} }}"
     rules = f"""\
 table ip {_TABLE}
 delete table ip {_TABLE}
 table ip {_TABLE} {{
-  set lab {{ type ipv4_addr; flags interval; elements = {{ {networks.shared}, {networks.dedicated}, {networks.services} }} }}
+  set lab {{ type ipv4_addr; flags interval; elements = {{ {every} }} }}
 
   chain forward {{
     type filter hook forward priority filter - 10; policy accept;
     ct state established,related accept
-    ip saddr {networks.shared} ip daddr {networks.shared} accept
-    ip saddr {networks.dedicated} ip daddr {networks.dedicated} accept
-    ip saddr {networks.services} ip daddr {networks.services} accept
+    {within}
     ip saddr {networks.shared} ip daddr {networks.dedicated} tcp dport 22 accept
     ip saddr {{ {networks.shared}, {networks.dedicated} }} ip daddr {networks.services} udp dport 53 accept
     ip saddr {{ {networks.shared}, {networks.dedicated} }} ip daddr {networks.services} tcp dport {{ 25, 53, 587 }} accept
+    ip saddr {{ {networks.shared}, {networks.dedicated} }} ip daddr {networks.delivery} tcp dport 22 accept
+    ip saddr {networks.customer} ip daddr {networks.delivery} tcp dport 443 accept
+    ip saddr {networks.customer} ip daddr {names} udp dport 53 accept
+    ip saddr {networks.customer} ip daddr {names} tcp dport 53 accept
     ip daddr @lab reject with icmp admin-prohibited
+  }}
+
+  # The control node is the vendor's, too: it calls the customer's server, never the other way round.
+  chain input {{
+    type filter hook input priority filter - 10; policy accept;
+    ct state established,related accept
+    ip saddr {networks.customer} reject with icmp admin-prohibited
   }}
 
   # A server of the lab sees the address of the one that called it, not that of a gateway.

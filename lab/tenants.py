@@ -95,6 +95,11 @@ class Package:
     file: Path
     sha256: str
 
+    @property
+    def version(self) -> str:
+        """As its name has it."""
+        return self.file.stem.split("_")[1]
+
 
 def build_package() -> Package:
     """Build the stand-in's package (the same bytes from the same source)."""

@@ -83,11 +83,11 @@ options:
     type: str
     required: true
   body:
-    description: The text.
+    description: The text. It is shown in no output and no log.
     type: str
     required: true
   attachments:
-    description: Text files that go with the mail.
+    description: Files that go with the mail, each with either O(attachments[].content) or O(attachments[].path).
     type: list
     elements: dict
     default: []
@@ -103,7 +103,9 @@ options:
       content:
         description: The file's text, sent as UTF-8.
         type: str
-        required: true
+      path:
+        description: A file on this machine, sent as it is. It is read in check mode, too.
+        type: path
   connection_file:
     description:
       - Attaches a connection file for the i-Reporter app (C(.ircf)). Its password is always empty.
@@ -187,12 +189,23 @@ bytes:
 
 from datetime import UTC, datetime
 from email.policy import SMTP
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.ireporter.connection_file import MEDIA_TYPE, connection_file
 from ansible.module_utils.ireporter.errors import MigrationError
 from ansible.module_utils.ireporter.mail_message import Attachment, Person, compose
 from ansible.module_utils.ireporter.mail_relay import Answer, Relay, ask, send
+
+
+def read_attachment(given: dict) -> Attachment:
+    """Text from the task, or a file of this machine.
+
+    :raises MigrationError: the file cannot be read.
+    """
+    if given["path"] is None:
+        return Attachment(given["name"], given["media_type"], given["content"])
+    return Attachment.from_file(Path(given["path"]), name=given["name"], media_type=given["media_type"])
 
 
 def hand_in(options: dict, relay: Relay, check_mode: bool) -> dict:
@@ -202,7 +215,7 @@ def hand_in(options: dict, relay: Relay, check_mode: bool) -> dict:
     """
     sender = Person.checked(options["sender"], field="The sender")
     recipient = Person.checked(options["recipient"], field="The recipient")
-    attachments = [Attachment(**attachment) for attachment in options["attachments"]]
+    attachments = [read_attachment(attachment) for attachment in options["attachments"]]
     if options["connection_file"]:
         wanted = dict(options["connection_file"])
         name = wanted.pop("file_name")
@@ -253,7 +266,8 @@ def main() -> None:
             "recipient": {"type": "dict", "required": True},
             "reply_to": {"type": "dict"},
             "subject": {"type": "str", "required": True},
-            "body": {"type": "str", "required": True},
+            # What a mail says is for its recipient: neither this machine's log nor a verbose output has it.
+            "body": {"type": "str", "required": True, "no_log": True},
             "attachments": {
                 "type": "list",
                 "elements": "dict",
@@ -261,8 +275,11 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "media_type": {"type": "str", "default": "text/plain"},
-                    "content": {"type": "str", "required": True},
+                    "content": {"type": "str"},
+                    "path": {"type": "path"},
                 },
+                "mutually_exclusive": [("content", "path")],
+                "required_one_of": [("content", "path")],
             },
             "connection_file": {
                 "type": "dict",

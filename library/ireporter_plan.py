@@ -30,9 +30,11 @@ attributes:
     support: full
 options:
   kind:
-    description: The kind of migration.
+    description:
+      - The kind of migration. V(shared_to_dedicated) is free of charge and ends on a server of ours, V(cloud_export) is paid and ends with
+        a bundle that the customer imports.
     type: str
-    choices: [shared_to_dedicated]
+    choices: [shared_to_dedicated, cloud_export]
     default: shared_to_dedicated
   phase:
     description:
@@ -46,13 +48,16 @@ options:
     type: str
     default: ""
   public_name:
-    description: The name under which users will reach the target. The certificate must be for it.
+    description:
+      - The name under which users will reach the target. The certificate must be for it.
+      - Required with O(kind=shared_to_dedicated).
     type: str
-    required: true
   facts:
     description:
       - What was measured. Whatever is missing fails its gate.
-      - C(source) and C(target) are whole results of M(ireporter_tenant_info).
+      - C(source) and C(target) are whole results of M(ireporter_tenant_info). A C(cloud_export) has no target; what it needs of the source's
+        disks are those for C(database) and C(export) (without the latter, C(state)).
+      - C(delivery), of a C(cloud_export), has C(server) with C(ntp_synchronised) and C(disks), of which one has the C(purpose) C(delivery).
       - C(target_ours) says whether what is on the target belongs to this migration.
       - C(reachable) is a list of C(from), C(to), C(what), C(reachable) and C(detail), one per connection that was
         tried.
@@ -69,7 +74,17 @@ options:
     description:
       - The contract as far as it matters here. C(submitted) is the day on which the plan change reached the vendor,
         Japan time (R12).
-      - A key that speaks of a price is refused (R02), as is one that chooses data (R13).
+      - With O(kind=shared_to_dedicated), a key that speaks of a price is refused (R02). A key that chooses data is always refused (R13).
+      - With O(kind=cloud_export) it also has what follows.
+      - C(quote_number) is the number of the current quote, C(accepted_quote_number) of the one that was accepted, both text (R03).
+      - C(paperwork) has C(complete), which must be V(true), and C(date) (C(YYYY-MM-DD)) or C(reference) or both (R06).
+      - C(term) is V(month) or V(year). C(ends) is the last day of the cloud contract, C(YYYY-MM-DD). By the month it may be left out,
+        then it follows from C(submitted) (R12).
+      - C(licence_from) is the day from which on the new licence is in force, C(licence_margin_days) how many days before the end of the
+        cloud contract that must be (R07).
+      - C(licensed_users) is the number of users of the new licence (R08).
+      - C(webdav) has C(tree), the name of the file tree that is the WebDAV storage or the word V(none), and C(confirmed_at), when the
+        customer said that its files are downloaded, C(YYYY-MM-DD HH:MM), Japan time (R09).
     type: dict
     default: {}
   contact:
@@ -99,6 +114,23 @@ options:
         C(application_version).
     type: dict
     default: {}
+  throughput:
+    description:
+      - Measured throughput, from which the estimate of a C(cloud_export) is made as the quote's is (R03). C(samples), C(earlier) and C(flow) are
+        those of M(ireporter_quote).
+    type: dict
+    default: {}
+  import_side:
+    description:
+      - What the customer says about the self-hosted server of a C(cloud_export), C(postgresql_version) (such as V(16.3)) and
+        C(application_version).
+    type: dict
+    default: {}
+  public_key:
+    description:
+      - The customer's public key to which the bundle of a C(cloud_export) is encrypted, C(age1...) (X25519) or C(ssh-ed25519 ...).
+      - It is not shown, because a private key may be given by mistake. RV(gates) has its fingerprint.
+    type: str
   tenants:
     description: The tenant dictionaries of source and target, in this order. They may not choose data (R13). Only keys are looked at; leave passwords out.
     type: list
@@ -118,10 +150,13 @@ options:
         C(certificate_margin_days), C(disk_margin_percent), C(backup_factor), C(database_bytes_per_second),
         C(file_bytes_per_second),
         C(files_per_second), C(verification_bytes_per_second), C(fixed_seconds) and C(estimate_factor).
+      - For a C(cloud_export) also C(picture_bytes_per_second), and how much room dump and bundle need, C(dump_factor) and C(bundle_factor).
+        How long it takes as a whole follows from O(throughput).
     type: dict
     default: {}
   remaining:
-    description: Names of the parts of the freeze that are still to be done. Left out, all of them are.
+    description:
+      - Names of the parts of the estimate, from the freeze on, that are still to be done. Left out, all of them are.
     type: list
     elements: str
   now:
@@ -146,6 +181,35 @@ EXAMPLES = r"""
     partner: none
     sales_representative: {name: 佐藤 花子, email: hanako@vendor.example}
     window: {start: "2026-11-28 22:00", end: "2026-11-29 02:00"}
+    calendar: {maintenance: []}
+  delegate_to: localhost
+  register: plan
+
+- name: Check | judge an export to a self-hosted server
+  ireporter_plan:
+    kind: cloud_export
+    facts:
+      source: "{{ source_facts }}"
+      delivery: "{{ delivery_facts }}"
+      clock: "{{ clocks }}"
+      mail: "{{ ireporter_notification_rights }}"
+    contract:
+      submitted: "2026-11-20"
+      term: month
+      licence_from: "2026-11-10"
+      licence_margin_days: 14
+      licensed_users: 120
+      paperwork: {complete: true, date: "2026-11-12", reference: SO-4711}
+      quote_number: Q-acme-20261120-814A254D
+      accepted_quote_number: Q-acme-20261120-814A254D
+      webdav: {tree: webdav, confirmed_at: "2026-11-26 15:00"}
+    throughput: {samples: "{{ samples }}"}
+    import_side: {postgresql_version: "16.3", application_version: 8.2.26020}
+    public_key: "{{ lookup('ansible.builtin.file', 'files/acme.age.pub') }}"
+    contact: {name: 山田 太郎, company: Acme, email: taro@acme.example, phone: "+81-3-1234-5678", extension: none}
+    partner: none
+    sales_representative: {name: 佐藤 花子, email: hanako@vendor.example}
+    window: {start: "2026-11-28 00:00", end: "2026-11-30 00:00"}
     calendar: {maintenance: []}
   delegate_to: localhost
   register: plan
@@ -214,6 +278,7 @@ estimate:
     - C(parts) (C(name), C(phase), C(quantity), C(unit), C(per_second), C(seconds)), C(prepare_seconds),
       C(freeze_seconds) and
       C(remaining_seconds), the latter three null when sizes are unknown.
+    - With O(kind=cloud_export) C(remaining_seconds) is of everything from the freeze on, the slow end of C(whole), which is RV(ireporter_quote#module:estimate).
   returned: success
   type: dict
 invoice_month:
@@ -221,6 +286,17 @@ invoice_month:
   returned: success
   type: str
   sample: 2026-12
+data:
+  description:
+    - What there is, C(data_bytes) (of what moves), C(database_bytes), C(database_groups) (bytes by group of tables), C(file_bytes), C(file_trees)
+      and C(left_behind) (WebDAV, R09; each with C(name) and C(bytes)). Empty when a size is unknown.
+  returned: O(kind=cloud_export)
+  type: dict
+contract_end:
+  description: The last day of the cloud contract (R12, R15), empty when unknown.
+  returned: O(kind=cloud_export)
+  type: str
+  sample: "2026-11-30"
 window:
   description:
     - C(start) and C(end) (ISO 8601), C(seconds), C(seconds_until_start) and C(seconds_left), empty when there is
@@ -229,42 +305,58 @@ window:
   type: dict
 """
 
-from datetime import UTC, datetime
-
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.ireporter.clock import instant_or_now
 from ansible.module_utils.ireporter.errors import MigrationError
+from ansible.module_utils.ireporter.estimate_input import Throughput
+from ansible.module_utils.ireporter.plan_cloud_export import CloudExportInput, plan_cloud_export
 from ansible.module_utils.ireporter.plan_facts import Facts
 from ansible.module_utils.ireporter.plan_settings import PlanSettings
 from ansible.module_utils.ireporter.plan_shared_to_dedicated import PlanInput, plan
 
 
-def read_now(text: str | None) -> datetime:
-    """The instant to judge at.
+def judge(options: dict) -> dict:
+    """The plan of the kind that is asked for.
 
-    :raises MigrationError: ``text`` is no ISO 8601 instant with offset.
+    :raises MigrationError: a setting, ``now`` or ``remaining`` makes no sense.
     """
-    if text is None:
-        return datetime.now(UTC)
-    try:
-        now = datetime.fromisoformat(text)
-    except ValueError:
-        now = None
-    if now is None or now.tzinfo is None:
-        raise MigrationError(
-            f"now is {text!r}, which is no instant",
-            check="plan-now",
-            action="Write it like 2026-11-28T13:00:00+00:00",
+    common = {
+        "now": instant_or_now(options["now"], check="plan-now"),
+        "begins_now": options["phase"] == "gate",
+        "facts": Facts(options["facts"]),
+        "settings": PlanSettings.read(options["settings"]),
+        "maintenance": options["calendar"].get("maintenance"),
+        "variable_names": options["variables"].get("names") or [],
+        "known_variables": options["variables"].get("known") or [],
+    }
+    common |= {
+        name: options[name]
+        for name in ("contract", "contact", "partner", "sales_representative", "window", "tenants", "remaining")
+    }
+    if options["kind"] == "cloud_export":
+        throughput = Facts(options["throughput"])
+        return plan_cloud_export(
+            CloudExportInput(
+                **common,
+                throughput=Throughput(throughput.at("samples"), throughput.at("earlier") or (), throughput.at("flow")),
+                import_side=options["import_side"],
+                public_key=options["public_key"],
+            )
         )
-    return now
+    return plan(PlanInput(**common, public_name=options["public_name"], provision=options["provision"]))
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "kind": {"type": "str", "choices": ["shared_to_dedicated"], "default": "shared_to_dedicated"},
+            "kind": {
+                "type": "str",
+                "choices": ["shared_to_dedicated", "cloud_export"],
+                "default": "shared_to_dedicated",
+            },
             "phase": {"type": "str", "choices": ["check", "gate"], "default": "check"},
             "tenant": {"type": "str", "default": ""},
-            "public_name": {"type": "str", "required": True},
+            "public_name": {"type": "str"},
             "facts": {"type": "dict", "default": {}},
             "contract": {"type": "dict", "default": {}},
             "contact": {"type": "dict"},
@@ -273,36 +365,22 @@ def main() -> None:
             "window": {"type": "dict"},
             "calendar": {"type": "dict", "default": {}},
             "provision": {"type": "dict", "default": {}},
+            "throughput": {"type": "dict", "default": {}},
+            "import_side": {"type": "dict", "default": {}},
+            # A private key, given by mistake, must not be shown with the module's arguments.
+            "public_key": {"type": "str", "no_log": True},
             "tenants": {"type": "list", "elements": "dict", "default": []},
             "variables": {"type": "dict", "default": {}},
             "settings": {"type": "dict", "default": {}},
             "remaining": {"type": "list", "elements": "str"},
             "now": {"type": "str"},
         },
+        required_if=[("kind", "shared_to_dedicated", ["public_name"])],
         supports_check_mode=True,
     )
     options = module.params
     try:
-        result = plan(
-            PlanInput(
-                now=read_now(options["now"]),
-                begins_now=options["phase"] == "gate",
-                public_name=options["public_name"],
-                facts=Facts(options["facts"]),
-                settings=PlanSettings.read(options["settings"]),
-                contract=options["contract"],
-                contact=options["contact"],
-                partner=options["partner"],
-                sales_representative=options["sales_representative"],
-                window=options["window"],
-                maintenance=options["calendar"].get("maintenance"),
-                provision=options["provision"],
-                tenants=options["tenants"],
-                variable_names=options["variables"].get("names") or [],
-                known_variables=options["variables"].get("known") or [],
-                remaining=options["remaining"],
-            )
-        )
+        result = judge(options)
     except MigrationError as error:
         module.fail_json(msg=str(error), **error.as_result())
     module.exit_json(changed=False, tenant=options["tenant"], **result)

@@ -27,18 +27,19 @@ options:
     description:
       - V(started) - the lock is taken, and the unfinished run of this kind goes on; without one a new run begins.
       - V(recorded) - step, status and figures are written, the heartbeat is refreshed.
+      - V(paused) - the same, and the lock is released - another playbook process is to go on.
       - V(finished) - the run ends and the lock is released.
       - V(mirrored) - O(content) of the other server's record is kept here.
       - V(read) - nothing changes.
     type: str
-    choices: [started, recorded, finished, mirrored, read]
+    choices: [started, recorded, paused, finished, mirrored, read]
     default: read
   kind:
     description: Kind of migration. Needed for O(state=started).
     type: str
-    choices: [shared_to_dedicated, rollback]
+    choices: [shared_to_dedicated, rollback, cloud_export, selfhost_import]
   id:
-    description: Id of the run. Needed for O(state=recorded) and O(state=finished).
+    description: Id of the run. Needed for O(state=recorded), O(state=paused) and O(state=finished).
     type: str
   operator:
     description: Name of the person, for messages to others. Needed for O(state=started).
@@ -46,7 +47,7 @@ options:
   session:
     description:
       - Text that only this playbook process uses. Who has the same owns the lock.
-      - Needed for O(state=started), O(state=recorded) and O(state=finished). Not a secret.
+      - Needed for O(state=started), O(state=recorded), O(state=paused) and O(state=finished). Not a secret.
     type: str
   ttl_seconds:
     description: So long after its last sign of life the lock is held.
@@ -61,7 +62,7 @@ options:
     type: str
   status:
     description:
-      - How it stands. V(running), when left out, for O(state=recorded).
+      - How it stands. V(running), when left out, for O(state=recorded) and O(state=paused).
       - A run recorded as V(failed) is not finished, the next V(started) resumes it.
     type: str
     choices: [running, succeeded, failed, undone]
@@ -178,7 +179,7 @@ def main() -> None:
             "tenant": {"type": "str", "required": True},
             "state": {
                 "type": "str",
-                "choices": ["started", "recorded", "finished", "mirrored", "read"],
+                "choices": ["started", "recorded", "paused", "finished", "mirrored", "read"],
                 "default": "read",
             },
             "kind": {"type": "str", "choices": list(KINDS)},
@@ -199,6 +200,7 @@ def main() -> None:
         required_if=[
             ("state", "started", ["kind", "operator", "session"]),
             ("state", "recorded", ["id", "session", "step"]),
+            ("state", "paused", ["id", "session", "step"]),
             ("state", "finished", ["id", "session", "status"]),
             ("state", "mirrored", ["content"]),
         ],
@@ -219,11 +221,12 @@ def main() -> None:
                 take_over=wanted["take_over"],
                 versions=wanted["versions"],
             )
-        elif wanted["state"] in ("recorded", "finished"):
+        elif wanted["state"] in ("recorded", "paused", "finished"):
             result = session.record(
                 wanted["id"],
                 wanted["session"],
                 finish=wanted["state"] == "finished",
+                pause=wanted["state"] == "paused",
                 step=wanted["step"],
                 status=wanted["status"] or "running",
                 reason=wanted["reason"],

@@ -217,6 +217,17 @@ options:
     description: So many rows of each table at most are searched for texts that point at the old server.
     type: int
     default: 200000
+  table_groups:
+    description:
+      - Groups of tables by which RV(database)'s size is told, each a list of patterns of table names (C(*), C(?), C([...])); the first
+        that fits counts.
+      - Left out, they are C(definition), C(report), C(linkage), C(master) and C(log), by the public names of i-Reporter's tables.
+    type: dict
+  disks:
+    description:
+      - Further folders whose free room is told in RV(server), by what they are for, such as C(export). They need not exist yet.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     description: Reads only.
@@ -282,12 +293,15 @@ server:
   type: dict
 database:
   description: >-
-    Sizes, tables with group, encoding, locale, extensions, large objects, prepared transactions, sequences, unlogged tables, roles,
+    Sizes, tables with group, groups (bytes by group; with C(other), C(large_objects) and C(system) they are the whole database),
+    encoding, locale, extensions, large objects, prepared transactions, sequences, unlogged tables, roles,
     and path_columns (text columns that still name the old server). V(none) when the database does not exist.
   returned: O(scan=all)
   type: dict
 file_trees:
-  description: For each tree, files, directories, bytes, newest_mtime (seconds since 1970) and whether it exists.
+  description:
+    - For each tree, files, directories, bytes, newest_mtime, newest_file_change (both seconds since 1970) and whether it exists.
+    - C(newest_file_change) is of the status of files only, which a change of content changes, too.
   returned: O(scan=all)
   type: list
   elements: dict
@@ -312,7 +326,9 @@ seconds:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.ireporter.commands import run
+from ansible.module_utils.ireporter.database_groups import TableGroups
 from ansible.module_utils.ireporter.errors import MigrationError
+from ansible.module_utils.ireporter.file_trees import absolute
 from ansible.module_utils.ireporter.tenant_info import bare_facts, gather, is_bare
 from ansible.module_utils.ireporter.tenant_model import ARGUMENTS, Tenant, parse
 from ansible.module_utils.ireporter.tenant_server import this_server
@@ -325,6 +341,8 @@ def main() -> None:
             "tenant": {"type": "dict", "required": True, "options": ARGUMENTS},
             "scan": {"type": "str", "choices": ["all", "quick"], "default": "all"},
             "path_scan_rows": {"type": "int", "default": 200000},
+            "table_groups": {"type": "dict"},
+            "disks": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -337,13 +355,21 @@ def main() -> None:
 
 
 def _facts(module: AnsibleModule, tenant: Tenant) -> dict[str, object]:
+    disks = {purpose: absolute(path) for purpose, path in module.params["disks"].items()}
+    table_groups = TableGroups.read(module.params["table_groups"])
     try:
         server = this_server(tenant)
-        return gather(server, everything=module.params["scan"] == "all", path_scan_rows=module.params["path_scan_rows"])
+        return gather(
+            server,
+            everything=module.params["scan"] == "all",
+            path_scan_rows=module.params["path_scan_rows"],
+            table_groups=table_groups,
+            disks=disks,
+        )
     except MigrationError:
         # Without PostgreSQL there is nothing to connect to; on a server that has nothing yet, that is no error.
         if is_bare(tenant, run):
-            return bare_facts(tenant, run)
+            return bare_facts(tenant, run, disks)
         raise
 
 

@@ -17,6 +17,8 @@ _ELSEWHERE: Final = {
     "manifest": ("file_manifest", "main", "write the manifest of file trees to standard output"),
     "open-channel": ("channel", "open_main", "make this server's end of a migration's channel (JSON in, JSON out)"),
     "close-channel": ("channel", "close_main", "remove what a migration's channel left on this server"),
+    "delete-expired-deliveries": ("delivery_expiry", "main", "delete delivered files whose link has expired"),
+    "drop-picture": ("picture", "drop_main", "drop the picture of a tenant (called at its deadline)"),
     "channel-leftovers": ("channel", "leftovers_main", "list what channels have left on this server"),
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from . import database_check, database_check_values, database_schema
+from . import database_check, database_schema
 from .database_catalog import Table, read_sequences, read_tables
 from .database_connection import (
     Address,
@@ -21,11 +21,17 @@ from .database_connection import (
     require_superuser,
     value,
 )
-from .database_extensions import check_extensions, create_extensions, give_extensions_their_owners
+from .database_extensions import (
+    check_extensions,
+    create_extensions,
+    empty_configuration_tables,
+    give_extensions_their_owners,
+)
 from .database_internal_triggers import set_internal_triggers
 from .database_large_objects import copy_large_objects
 from .database_load import loosen, tighten
 from .database_roles import Role, apply_roles, read_roles, refuse_clashes, rehearse_roles
+from .database_statistics import analyse
 from .database_target import COPY, FOREIGN, Properties, Target, read_properties
 from .database_transfer import Transfer, cut
 from .errors import MigrationError
@@ -134,13 +140,9 @@ def _refuse_what_cannot_be_copied(
     database_check.check_encoding(source, properties)
     database_check.check_locales(source, target.connection, properties)
     database_check.check_collations(source, target.connection, properties)
-    database_check.check_hidden_objects(source)
-    database_check.check_languages(source)
-    database_check.check_hash_partitions(source)
+    database_check.check_for_dump(source)
     database_check.check_security_labels(source, target.connection, roles)
     database_check.check_settings(target.connection, properties, roles)
-    database_check_values.check_values(source)
-    database_check_values.check_foreign_keys(source)
     rehearse_roles(target.connection, roles, database=target.name, keep_passwords=request.keep_role_passwords)
     return other_versions
 
@@ -300,7 +302,7 @@ def _copy(
                 else:
                     database_schema.restore(request.target, versions, archive, "pre-data")
                 give_extensions_their_owners(source, inside)
-                _empty_configuration_tables(inside, tables)
+                empty_configuration_tables(inside, tables)
                 loosened = loosen(inside)
         with stages.stage("data"):
             rows = Transfer(
@@ -319,7 +321,7 @@ def _copy(
             _restore_post_data(request, source, versions, archive)
             set_internal_triggers(source, inside)
         with stages.stage("statistics"), _refusal("The statistics"):
-            _analyse(inside)
+            analyse(inside)
         target.finish(properties, roles, request.connection_limit)
         return {
             "bytes": sum(table.total_bytes for table in tables),
@@ -354,14 +356,6 @@ def _drop_what_the_source_has_not(source: Connection, inside: Connection) -> Non
         inside.execute("DROP EXTENSION plpgsql")
 
 
-def _empty_configuration_tables(inside: Connection, tables: list[Table]) -> None:
-    """``CREATE EXTENSION`` may have filled the rows that come from the source."""
-    with inside.transaction():
-        inside.execute("SET LOCAL session_replication_role = replica")
-        for table in (table for table in tables if table.extension_member):
-            inside.execute(f"DELETE FROM ONLY {table.identifier} {table.condition}".encode())  # noqa: S608 - quoted
-
-
 def _restore_post_data(request: Request, source: Connection, versions: tuple[int, int], archive: int) -> None:
     """Indexes, constraints, triggers, policies and the rest.
 
@@ -381,23 +375,6 @@ def _restore_post_data(request: Request, source: Connection, versions: tuple[int
     last, first = database_schema.split_entries(versions, archive, partitions)
     database_schema.restore(request.target, versions, archive, "post-data", jobs=jobs, only=first)
     database_schema.restore(request.target, versions, archive, "post-data", only=last)
-
-
-def _analyse(inside: Connection) -> None:
-    """Planner statistics of every table but foreign ones and those above them: nobody promised that other servers answer."""
-    tables = query(
-        inside,
-        """
-        WITH RECURSIVE outside AS (
-            SELECT oid FROM pg_class WHERE relkind = 'f'
-            UNION SELECT i.inhparent FROM pg_inherits i JOIN outside o ON o.oid = i.inhrelid)
-        SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE (c.relkind IN ('r', 'p') OR c.relkind = 'm' AND c.relispopulated) AND c.relpersistence <> 't'
-          AND c.oid NOT IN (SELECT oid FROM outside)
-        """,
-    )
-    if tables:
-        inside.execute(f"ANALYZE {', '.join(identifier(*row) for row in tables)}".encode())
 
 
 def _set_sequences(source: Connection, inside: Connection) -> int:

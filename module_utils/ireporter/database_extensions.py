@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from .database_catalog import Table
 from .database_connection import Connection, identifier, literal, query
 from .errors import MigrationError
 
@@ -71,3 +74,11 @@ def give_extensions_their_owners(source: Connection, inside: Connection) -> None
                     " FROM pg_database WHERE datname = current_database() AND %(role)s::oid::bigint >= 16384",
                     {"extension": extension, "role": role},
                 )
+
+
+def empty_configuration_tables(inside: Connection, tables: Iterable[Table]) -> None:
+    """``CREATE EXTENSION`` may have filled the rows that come from the source."""
+    with inside.transaction():
+        inside.execute("SET LOCAL session_replication_role = replica")
+        for table in (table for table in tables if table.extension_member):
+            inside.execute(f"DELETE FROM ONLY {table.identifier} {table.condition}".encode())  # noqa: S608 - quoted

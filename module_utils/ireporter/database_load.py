@@ -28,8 +28,22 @@ class Loosened:
     domains: tuple[int, ...]
 
 
-def loosen(inside: Connection) -> Loosened:
-    """Let the tables of the session's database take every row. A copy that ends before :func:`tighten` is incomplete."""
+def asks_functions(inside: Connection) -> bool:
+    """Whether a CHECK of a table or domain calls a function that somebody made, so that a load without :func:`loosen` may fail."""
+    return bool(
+        query(
+            inside,
+            "SELECT FROM pg_constraint c JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid"
+            " WHERE c.contype = 'c' AND d.refclassid = 'pg_proc'::regclass AND d.refobjid >= 16384 LIMIT 1",
+        )
+    )
+
+
+def loosen(inside: Connection, *, generated_too: bool = True) -> Loosened:
+    """Let the tables of the session's database take every row. A copy that ends before :func:`tighten` is incomplete.
+
+    :param generated_too: the values of generated columns come along. A dump has none: there they are computed anew.
+    """
     generated: list[tuple[int, int]] = []
     with inside.transaction():
         checks = query(inside, "SELECT oid, relchecks FROM pg_class WHERE relchecks > 0 AND oid >= 16384")
@@ -39,7 +53,7 @@ def loosen(inside: Connection) -> Loosened:
             inside,
             "UPDATE pg_constraint SET contype = '-' WHERE contype = 'c' AND contypid >= 16384 RETURNING oid",
         )
-        if inside.info.server_version >= 120000:
+        if generated_too and inside.info.server_version >= 120000:
             generated += query(
                 inside,
                 f"UPDATE pg_attribute SET attgenerated = '' WHERE {_STORED} RETURNING attrelid, attnum",  # noqa: S608

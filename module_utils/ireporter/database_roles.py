@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
@@ -12,6 +12,8 @@ from .database_settings import set_clause
 from .errors import MigrationError
 
 _BOOTSTRAP = 10
+SERVER_POWERS = ("superuser", "createrole", "createdb", "replication")
+"""Attributes with which a role acts beyond one database."""
 _DANGEROUS = ("superuser", "createrole", "createdb", "replication", "bypassrls")
 
 _DIRECT = """
@@ -140,6 +142,30 @@ def _needed(connection: Connection) -> tuple[set[int], set[int]]:
         if not groups:
             return needed, below
         needed |= groups
+
+
+def read_named_roles(connection: Connection, database: str | None = None) -> list[Role]:
+    """The roles that the session's database itself names, without those that are merely members of them; sorted by name.
+
+    :param database: whose role settings are read; default is the session's.
+    """
+    numbers = sorted(number for number in _direct(connection) if number >= 16384)
+    names = [str(row[0]) for row in query(connection, "SELECT rolname FROM pg_roles WHERE oid = ANY (%s)", (numbers,))]
+    return read_roles(connection, names, database)
+
+
+def creation_statements(roles: list[Role]) -> Iterator[str]:
+    """What makes the roles on a server that has none of them: without passwords, without power over the server.
+
+    Memberships are made in roles of the list and in PostgreSQL's own only.
+    """
+    names = {role.name for role in roles}
+    for role in roles:
+        attributes = {**role.attributes, **dict.fromkeys(SERVER_POWERS, False)}
+        yield from _statements(replace(role, attributes=attributes, verifier=None), None, keep_password=True)
+    for role in roles:
+        groups = {group: admin for group, admin in role.member_of.items() if group in names or group.startswith("pg_")}
+        yield from _grants(replace(role, member_of=groups, parameter_grants={}), None)
 
 
 def read_roles(connection: Connection, only: Collection[str] | None = None, database: str | None = None) -> list[Role]:

@@ -32,7 +32,12 @@ def environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ} | {"LC_ALL": "C.UTF-8"}
 
 
-def _call(argv: Sequence[str], what: str, *files: int) -> bytes:
+def call(argv: Sequence[str], what: str, *files: int, check: str = "copy-failed") -> bytes:
+    """Standard output of one of PostgreSQL's programs.
+
+    :param files: descriptors it inherits.
+    :raises MigrationError: it failed.
+    """
     completed = subprocess.run(
         argv,
         capture_output=True,
@@ -45,7 +50,7 @@ def _call(argv: Sequence[str], what: str, *files: int) -> bytes:
         lines = completed.stderr.decode(errors="backslashreplace").strip().splitlines()
         raise MigrationError(
             f"{what} failed: {' '.join(lines[:4]) or f'exit status {completed.returncode}'}",
-            check="copy-failed",
+            check=check,
             action="Mend the cause that PostgreSQL names, then run again",
         )
     return completed.stdout
@@ -63,7 +68,7 @@ def archive_in_memory() -> Iterator[int]:
 
 def dump(source: Address, versions: Sequence[int], snapshot: str, archive: int) -> None:
     """Write the schema of ``source`` as an archive for :func:`restore`: definitions only, a few MB at most."""
-    _call(
+    call(
         [
             program("pg_dump", *versions), *_COMMON, "--format=custom", "--compress=0", "--schema-only",
             "--no-tablespaces", f"--snapshot={snapshot}", f"--file=/proc/self/fd/{archive}", f"--dbname={source.string()}",
@@ -75,7 +80,7 @@ def dump(source: Address, versions: Sequence[int], snapshot: str, archive: int) 
 
 def split_entries(versions: Sequence[int], archive: int, wanted: re.Pattern[bytes]) -> tuple[bytes, bytes]:
     """Two lists for :func:`restore`: the entries whose lines match ``wanted``, and all others."""
-    listing = _call(
+    listing = call(
         [program("pg_restore", *versions), "--list", f"/proc/self/fd/{archive}"],
         "Reading the schema's contents",
         archive,
@@ -109,7 +114,7 @@ def restore(
 def _restore(
     target: Address, versions: Sequence[int], files: tuple[int, ...], section: str, options: list[str]
 ) -> None:
-    _call(
+    call(
         [
             program("pg_restore", *versions), *_COMMON, "--exit-on-error", "--no-tablespaces", f"--section={section}",
             *options, f"--dbname={target.string(options='-c synchronous_commit=off -c maintenance_work_mem=256MB')}",
@@ -126,7 +131,7 @@ def text(address: Address, versions: Sequence[int], snapshot: str, encoding: str
     :param encoding: of the database; text that has none (SQL_ASCII) comes as the bytes it is.
     """
     readable = [] if encoding == "SQL_ASCII" else ["--encoding=UTF8"]
-    output = _call(
+    output = call(
         [
             program("pg_dump", *versions), *_COMMON, "--schema-only", "--no-tablespaces",
             f"--snapshot={snapshot}", *readable, f"--dbname={address.string()}",

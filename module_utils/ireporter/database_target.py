@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,9 +108,13 @@ def read_properties(connection: Connection) -> Properties:
 
 def creation_clauses(properties: Properties) -> str:
     """Encoding and locale of ``CREATE DATABASE``, as text of SQL."""
-    locale = properties.locale
+    return locale_clauses(properties.encoding, properties.locale)
+
+
+def locale_clauses(encoding: str, locale: Mapping[str, object]) -> str:
+    """The same, of a database that is described elsewhere (:attr:`Properties.locale`)."""
     words = [
-        f"ENCODING {literal(properties.encoding)}",
+        f"ENCODING {literal(encoding)}",
         f"LC_COLLATE {literal(str(locale['collate']))}",
         f"LC_CTYPE {literal(str(locale['ctype']))}",
     ]

@@ -43,6 +43,8 @@ Text = str | dict[str, str]
 # Asked for by the client of the channel's manifest key; the forced command there takes no arguments.
 WITHOUT_CONTENT = "without-content"
 
+# Made once, not for each line.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _READ_BYTES = 1 << 20
 _FILES_PER_BATCH = 64
 _BATCHES_AHEAD = 24
@@ -92,12 +94,12 @@ def manifest(root: Path, *, content: bool = True, workers: int = 2) -> Generator
 
 def lines(root: Path, *, content: bool = True) -> Iterator[bytes]:
     """The manifest as JSON lines between a head and an end, so that a stream cut short is not taken for a whole one."""
-    yield _line({"root": to_text(os.fsencode(root)), "format": 1})
+    yield json_line({"root": to_text(os.fsencode(root)), "format": 1})
     count = 0
     for _path, entry in manifest(root, content=content):
         count += 1
-        yield _line(entry)
-    yield _line({"end": to_text(os.fsencode(root)), "entries": count})
+        yield json_line(entry)
+    yield json_line({"end": to_text(os.fsencode(root)), "entries": count})
 
 
 def main(arguments: list[str]) -> int:
@@ -128,8 +130,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _line(content: Entry) -> bytes:
-    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+def json_line(content: Entry) -> bytes:
+    """One line of a manifest."""
+    return _ENCODER.encode(content).encode() + b"\n"
 
 
 class _Folder:
@@ -352,12 +355,12 @@ def _add_attributes(entry: Entry, where: int | bytes) -> None:
         if name in _ACLS:
             entry.setdefault("acl", {})[_ACLS[name]] = _acl(value)
         else:
-            entry.setdefault("xattrs", {})[_name(name)] = to_text(value)
+            entry.setdefault("xattrs", {})[attribute_name(os.fsencode(name))] = to_text(value)
 
 
-def _name(attribute: str) -> str:
+def attribute_name(attribute: bytes) -> str:
     """Attribute names are bytes to the kernel; JSON keys must be text."""
-    text = to_text(os.fsencode(attribute))
+    text = to_text(attribute)
     return text if isinstance(text, str) else f"base64:{text['base64']}"
 
 

@@ -55,7 +55,7 @@ def absolute(value: object) -> Path:
     """``value`` as an absolute path without ``..``, and not the root of everything."""
     path = Path(os.path.normpath(str(value)))
     if not isinstance(value, (str, Path)) or not path.is_absolute() or ".." in Path(value).parts or path == Path("/"):
-        raise _refuse(f"{value!r} is no absolute path of a file tree", "Write it from /, without ..")
+        raise _refuse(f"{value!r} is no absolute path of a folder", "Write it from /, without ..")
     return path
 
 

@@ -1,36 +1,17 @@
-"""JSON files that are either the old or the new content, never half of one, whenever the machine stops."""
+"""JSON files, written whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from pathlib import Path
+
+from .whole_files import write_whole
 
 
 def write_json(path: Path, content: object, *, mode: int = 0o600, durable: bool = True) -> None:
     """Replace ``path`` atomically. ``durable``: on disk, name included, before this returns."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(content, stream, ensure_ascii=False, indent=1, sort_keys=True)
-            stream.write("\n")
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            if durable:
-                os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
-    if durable:
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True)
+    write_whole(path, f"{text}\n".encode(), mode=mode, durable=durable)
 
 
 def read_json(path: Path) -> object | None:

@@ -9,6 +9,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
+from pathlib import Path
 
 from .errors import MigrationError
 from .mail_header import header_text, mail_address, message_id
@@ -43,11 +44,26 @@ class Person:
 
 @dataclass(frozen=True)
 class Attachment:
-    """A text file that goes with a mail; ``media_type`` like ``text/plain``."""
+    """A file that goes with a mail; ``media_type`` like ``text/plain``. Text goes as UTF-8."""
 
     name: str
     media_type: str
-    content: str
+    content: str | bytes
+
+    @classmethod
+    def from_file(cls, path: Path, *, name: str, media_type: str) -> Attachment:
+        """The file's bytes as they are.
+
+        :raises MigrationError: it cannot be read (``mail-attachment``).
+        """
+        try:
+            return cls(name, media_type, path.read_bytes())
+        except OSError as error:
+            raise MigrationError(
+                f"The attachment {path} cannot be read: {error.strerror}",
+                check="mail-attachment",
+                action="Make the file readable on the control node; nothing was sent",
+            ) from error
 
 
 def compose(
@@ -87,5 +103,6 @@ def compose(
                 check=_CHECK,
                 action="Correct media_type",
             )
-        message.add_attachment(attachment.content.encode("utf-8"), maintype=main_type, subtype=sub_type, filename=name)
+        content = attachment.content.encode("utf-8") if isinstance(attachment.content, str) else attachment.content
+        message.add_attachment(content, maintype=main_type, subtype=sub_type, filename=name)
     return message

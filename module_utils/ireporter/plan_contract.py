@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator
 
 from .calendar_invoice import LAST_DAY_OF_NOTICE, invoice_month
 from .calendar_japan import japan_day
 from .errors import MigrationError
+from .known_names import nearest
 from .plan_facts import Facts
 from .plan_gate import Gate, failed, passed, refused
 from .plan_settings import PlanSettings
@@ -88,9 +88,9 @@ def accounts_gate(source: Facts, settings: PlanSettings) -> Gate:
     )
 
 
-def price_gate(contract: object, unknown_variables: Iterable[str]) -> Gate:
-    """R02: a shared → dedicated migration has no price, so a variable that sets one is a mistake."""
-    found = _named_like(_PRICE, contract, unknown_variables)
+def price_gate(contract: object, variables: Iterable[str]) -> Gate:
+    """R02: a shared → dedicated migration has no price, so a variable that sets one is a mistake, also one that S has."""
+    found = _named_like(_PRICE, contract, variables)
     if found:
         return failed(
             "R02-price",
@@ -122,14 +122,16 @@ def selection_gate(contract: object, tenants: object, unknown_variables: Iterabl
     )
 
 
-def variables_gate(unknown_variables: Collection[str], known: Collection[str]) -> Gate:
+def variables_gate(unknown_variables: Collection[str], known: Collection[str], *, priced: bool = False) -> Gate:
     """A misspelt variable is refused with the nearest known name, instead of being silently without effect."""
-    strangers = [name for name in unknown_variables if not _matches(name, _PRICE | _SELECTION)]
+    # Those that another gate refuses are not named twice; where a price is rightful, no other gate looks for one.
+    elsewhere = _SELECTION if priced else _PRICE | _SELECTION
+    strangers = [name for name in unknown_variables if not _matches(name, elsewhere)]
     if strangers:
         said = []
         for name in strangers:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            said.append(f"{name} (nearest known: {near[0]})" if near else name)
+            near = nearest(name, known)
+            said.append(f"{name} (nearest known: {near})" if near else name)
         return failed(
             "variables",
             f"{'This variable is' if len(said) == 1 else 'These variables are'} unknown: {', '.join(said)}",

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from .plan_facts import Facts
 from .plan_gate import Gate, failed, passed
 from .plan_servers import Servers
 from .plan_settings import PlanSettings
+
+
+@dataclass(frozen=True)
+class Need:
+    """``size`` bytes for ``what``, on the first of ``disks`` (purposes) that was measured."""
+
+    what: str
+    disks: tuple[str, ...]
+    size: float
 
 
 def disk_gates(servers: Servers, settings: PlanSettings) -> list[Gate]:
@@ -27,30 +39,33 @@ def disk_gates(servers: Servers, settings: PlanSettings) -> list[Gate]:
     files = {str(name): float(size) for name, size in sizes.items() if size is not None}
     there = {tree.text("name"): tree.number("bytes") or 0.0 for tree in servers.target.items("file_trees") or []}
     copied = servers.target.number("database", "bytes") or 0.0
-    backup_needs = (database + sum(files.values())) * settings.backup_factor
-    source_backup = "backup" if _disk(servers.source, "backup") else "state"
-    source_needs = {"database": float(database), source_backup: backup_needs}
+    backup = (database + sum(files.values())) * settings.backup_factor
+    source_needs = [Need("database", ("database",), float(database)), Need("backup", ("backup", "state"), backup)]
     # What already lies on the target needs no room twice.
-    target_needs = {"database": max(0.0, database - copied)}
-    target_needs |= {f"tree:{name}": max(0.0, size - there.get(name, 0.0)) for name, size in files.items()}
-    return _disks("source", servers.source, source_needs, settings) + _disks(
+    target_needs = [Need("database", ("database",), max(0.0, database - copied))]
+    target_needs += [
+        Need(f"tree:{name}", (f"tree:{name}",), max(0.0, size - there.get(name, 0.0))) for name, size in files.items()
+    ]
+    return room_gates("source", servers.source, source_needs, settings) + room_gates(
         "target", servers.target, target_needs, settings
     )
 
 
-def _disks(side: str, facts: Facts, needs: dict[str, float], settings: PlanSettings) -> list[Gate]:
-    """One gate per disk; purposes that share a device are added up."""
+def room_gates(side: str, facts: Facts, needs: Sequence[Need], settings: PlanSettings) -> list[Gate]:
+    """One gate per disk; what shares a device is added up."""
+    place = side.replace(" ", "-")
     gates: list[Gate] = []
     needed: dict[str, float] = {}
     free: dict[str, float] = {}
     purposes: dict[str, list[str]] = {}
-    for purpose, size in needs.items():
-        disk = _disk(facts, purpose)
+    for need in needs:
+        purpose, size = need.what, need.size
+        disk = next((found for name in need.disks if (found := _disk(facts, name)) is not None), None)
         available = disk.number("free_bytes") if disk is not None else None
         if disk is None or available is None:
             gates.append(
                 failed(
-                    f"disk-{side}-{purpose}",
+                    f"disk-{place}-{purpose}",
                     f"How much room the {side} has for {purpose} is unknown",
                     f"Mend what stands in the way on the {side} and run again",
                     measured=None,
@@ -65,7 +80,7 @@ def _disks(side: str, facts: Facts, needs: dict[str, float], settings: PlanSetti
     for device, size in needed.items():
         wanted = _whole(size * (1 + settings.disk_margin_percent / 100))
         names = ", ".join(purposes[device])
-        gate = f"disk-{side}-{purposes[device][0]}"
+        gate = f"disk-{place}-{purposes[device][0]}"
         measured = _whole(free[device])
         said = f"The {side} has {_gigabytes(measured)} free for {names}, with margin {_gigabytes(wanted)} are needed"
         if measured < wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from .plan_facts import Facts
@@ -12,8 +13,8 @@ from .plan_settings import PlanSettings
 _ASN1 = re.compile(r"\d{14}Z", re.ASCII)
 
 
-def clock_gates(clock: list[Facts] | None, source: Facts, target: Facts, settings: PlanSettings) -> list[Gate]:
-    """Every server's clock agrees with the control node's, NTP keeps it so, and both servers live in one time zone."""
+def clock_gates(clock: list[Facts] | None, sides: Mapping[str, Facts], settings: PlanSettings) -> list[Gate]:
+    """Every server's clock agrees with the control node's, and NTP keeps it so."""
     gates: list[Gate] = []
     limit = settings.clock_skew_seconds
     if not clock:
@@ -73,13 +74,12 @@ def clock_gates(clock: list[Facts] | None, source: Facts, target: Facts, setting
                 )
             )
     severity: Severity = "refuse" if settings.ntp_required else "warn"
-    for side, facts in (("source", source), ("target", target)):
+    for side, facts in sides.items():
+        gate = f"ntp-{side.replace(' ', '-')}"
         synchronised = facts.flag("server", "ntp_synchronised")
         if synchronised:
             gates.append(
-                passed(
-                    f"ntp-{side}", f"The {side}'s clock is kept by NTP", measured=True, limit=True, severity=severity
-                )
+                passed(gate, f"The {side}'s clock is kept by NTP", measured=True, limit=True, severity=severity)
             )
         else:
             happened = (
@@ -89,7 +89,7 @@ def clock_gates(clock: list[Facts] | None, source: Facts, target: Facts, setting
             )
             gates.append(
                 failed(
-                    f"ntp-{side}",
+                    gate,
                     happened,
                     f"Start chrony or systemd-timesyncd on the {side}",
                     measured=synchronised,
@@ -97,37 +97,31 @@ def clock_gates(clock: list[Facts] | None, source: Facts, target: Facts, setting
                     severity=severity,
                 )
             )
+    return gates
+
+
+def time_zone_gate(source: Facts, target: Facts) -> Gate:
+    """Both servers live in one time zone."""
     zones = (source.text("server", "timezone"), target.text("server", "timezone"))
     if zones[0] is None or zones[1] is None:
-        gates.append(
-            failed(
-                "time-zone",
-                f"The time zone of the {'source' if zones[0] is None else 'target'} is unknown",
-                "Make the server reachable and run again",
-                measured=None,
-                limit=zones[0],
-            )
+        return failed(
+            "time-zone",
+            f"The time zone of the {'source' if zones[0] is None else 'target'} is unknown",
+            "Make the server reachable and run again",
+            measured=None,
+            limit=zones[0],
         )
-    elif zones[0] != zones[1]:
-        gates.append(
-            failed(
-                "time-zone",
-                f"The target's time zone is {zones[1]}, the source's is {zones[0]}",
-                f"Set the target's time zone: timedatectl set-timezone {zones[0]}",
-                measured=zones[1],
-                limit=zones[0],
-            )
+    if zones[0] != zones[1]:
+        return failed(
+            "time-zone",
+            f"The target's time zone is {zones[1]}, the source's is {zones[0]}",
+            f"Set the target's time zone: timedatectl set-timezone {zones[0]}",
+            measured=zones[1],
+            limit=zones[0],
         )
-    else:
-        gates.append(
-            passed(
-                "time-zone",
-                f"Source and target are both in the time zone {zones[0]}",
-                measured=zones[1],
-                limit=zones[0],
-            )
-        )
-    return gates
+    return passed(
+        "time-zone", f"Source and target are both in the time zone {zones[0]}", measured=zones[1], limit=zones[0]
+    )
 
 
 def certificate_gates(certificate: Facts, public_name: str, now: datetime, settings: PlanSettings) -> list[Gate]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from .errors import MigrationError
+from .known_names import refuse_unknown
 
 
 @dataclass(frozen=True)
 class PlanSettings:
     """Bytes are bytes, times are seconds, throughputs are per second.
 
-    The throughputs are cautious figures for one server with two cores; a site's own run records have better ones.
+    The throughputs are cautious figures for one server with two cores; a site's own run records have better ones. The factors say how much room
+    a dump needs of its database, and a bundle of what is in it (both in bytes per byte): PDFs and photos do not shrink.
     """
 
     accounts_threshold: int = 100
@@ -28,6 +29,9 @@ class PlanSettings:
     files_per_second: float = 2000.0
     verification_bytes_per_second: float = 80e6
     fixed_seconds: float = 60.0
+    picture_bytes_per_second: float = 200e6
+    dump_factor: float = 1.0
+    bundle_factor: float = 1.0
     estimate_factor: float = 1.5
 
     @classmethod
@@ -37,14 +41,8 @@ class PlanSettings:
         :raises MigrationError: an unknown name (the nearest known one is said), or a value of the wrong kind.
         """
         known = {field.name: field.default for field in fields(cls)}
+        refuse_unknown(given, known, what="the plan", check="plan-settings")
         for name, value in given.items():
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-                raise MigrationError(
-                    f"The setting {name!r} of the plan is unknown",
-                    check="plan-settings",
-                    action=f"Did you mean {near[0]}?",
-                )
             if isinstance(known[name], bool):
                 fits = isinstance(value, bool)
             else:

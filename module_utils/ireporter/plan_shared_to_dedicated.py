@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .calendar_interval import Interval
+from .data_total import DataTotal, data_total
+from .errors import MigrationError
 from .plan_contract import (
     accounts_gate,
     invoice_gate,
@@ -16,12 +17,13 @@ from .plan_contract import (
     variables_gate,
 )
 from .plan_disks import disk_gates
-from .plan_estimate import Part, Sizes, estimate, seconds_of
+from .plan_estimate import estimate, seconds_of
 from .plan_facts import Facts
 from .plan_gate import Gate
 from .plan_people import contact_gates, partner_gates, sales_gates
+from .plan_result import estimate_result, gates_result, window_result
 from .plan_servers import Servers
-from .plan_services import certificate_gates, clock_gates, dns_gates, mail_gates
+from .plan_services import certificate_gates, clock_gates, dns_gates, mail_gates, time_zone_gate
 from .plan_settings import PlanSettings
 from .plan_target import empty_gate, measured_gates, network_gates, obstacle_gates, source_gates
 from .plan_versions import locale_gate, version_gates
@@ -67,17 +69,18 @@ def plan(given: PlanInput) -> dict[str, object]:
     servers = Servers(
         source, target, Facts(given.provision), tuple(map(Facts, given.tenants)), facts.flag("target_ours")
     )
-    sizes = _sizes(source)
-    parts = estimate(sizes, given.settings) if sizes else []
-    remaining_seconds = seconds_of(parts, "freeze", given.remaining) if sizes else None
-    timing = Timing(given.now, given.begins_now, remaining_seconds)
+    sides = {"source": source, "target": target}
+    data = _data(source)
+    parts = estimate(data, given.settings) if data else []
+    remaining_seconds = seconds_of(parts, "freeze", given.remaining) if data else None
+    timing = Timing(given.now, given.begins_now, remaining_seconds, remaining_seconds)
     strangers = unknown_variables(given.variable_names, given.known_variables)
     window_results, window = window_gates(given.window, timing)
     invoice, month = invoice_gate(Facts(given.contract))
     gates: list[Gate] = [
-        *measured_gates(servers),
+        *measured_gates(sides),
         accounts_gate(source, given.settings),
-        price_gate(given.contract, strangers),
+        price_gate(given.contract, given.variable_names),
         *contact_gates(given.contact),
         *window_results,
         maintenance_gate(given.maintenance, window, timing),
@@ -91,56 +94,26 @@ def plan(given: PlanInput) -> dict[str, object]:
         *disk_gates(servers, given.settings),
         *version_gates(servers),
         locale_gate(servers),
-        *clock_gates(facts.items("clock"), source, target, given.settings),
+        *clock_gates(facts.items("clock"), sides, given.settings),
+        time_zone_gate(source, target),
         *certificate_gates(facts.part("certificate"), given.public_name, given.now, given.settings),
         *dns_gates(facts.part("dns")),
         *mail_gates(facts.items("mail")),
-        *obstacle_gates(servers),
+        *obstacle_gates(sides),
     ]
     if given.known_variables:
         gates.append(variables_gate(strangers, given.known_variables))
-    refusals = [gate.message for gate in gates if not gate.passed and gate.severity == "refuse"]
     return {
-        "gates": [gate.as_result() for gate in gates],
-        "refusals": refusals,
-        "warnings_found": [gate.message for gate in gates if not gate.passed and gate.severity != "refuse"],
-        "passed": not refusals,
-        "estimate": {
-            "parts": [part.as_result() for part in parts],
-            "prepare_seconds": _of(parts, "prepare"),
-            "freeze_seconds": _of(parts, "freeze"),
-            "remaining_seconds": remaining_seconds,
-        },
+        **gates_result(gates),
+        "estimate": estimate_result(parts, ("prepare", "freeze"), remaining_seconds),
         "invoice_month": month,
-        "window": _window_result(window, given.now),
+        "window": window_result(window, given.now),
     }
 
 
-def _sizes(source: Facts) -> Sizes | None:
-    database = source.number("database", "bytes")
-    trees = source.items("file_trees")
-    if database is None or trees is None:
+def _data(source: Facts) -> DataTotal | None:
+    """What there is; where a size is unknown, the gates of room and time say so."""
+    try:
+        return data_total(source)
+    except MigrationError:
         return None
-    files = [tree.number("files") for tree in trees]
-    sizes = [tree.number("bytes") for tree in trees]
-    known_files = [count for count in files if count is not None]
-    known_bytes = [size for size in sizes if size is not None]
-    if len(known_files) < len(trees) or len(known_bytes) < len(trees):
-        return None
-    return Sizes(database, sum(known_files), sum(known_bytes))
-
-
-def _of(parts: list[Part], phase: str) -> float | None:
-    return seconds_of(parts, "prepare" if phase == "prepare" else "freeze") if parts else None
-
-
-def _window_result(window: Interval | None, now: datetime) -> dict[str, object]:
-    if window is None:
-        return {}
-    return {
-        "start": window.start.isoformat(),
-        "end": window.end.isoformat(),
-        "seconds": window.seconds,
-        "seconds_until_start": max(0.0, (window.start - now).total_seconds()),
-        "seconds_left": max(0.0, (window.end - max(now, window.start)).total_seconds()),
-    }

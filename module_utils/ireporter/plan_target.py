@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .plan_facts import Facts
 from .plan_gate import Gate, failed, passed
 from .plan_servers import Servers
 
 
-def measured_gates(servers: Servers) -> list[Gate]:
+def measured_gates(sides: Mapping[str, Facts]) -> list[Gate]:
     """Where measuring a server failed, its own words come first; what is unknown for that reason follows."""
     return [
-        failed(f"facts-{side}", sentence, action, measured=None, limit="measured")
-        for side, facts in (("source", servers.source), ("target", servers.target))
+        failed(f"facts-{side.replace(' ', '-')}", sentence, action, measured=None, limit="measured")
+        for side, facts in sides.items()
         if facts.flag("failed") and (sentence := _without_next_step(facts))
         for action in [facts.text("action") or f"Mend this on the {side} and run again"]
     ]
@@ -161,10 +163,10 @@ def empty_gate(servers: Servers) -> Gate:
     )
 
 
-def obstacle_gates(servers: Servers) -> list[Gate]:
+def obstacle_gates(sides: Mapping[str, Facts]) -> list[Gate]:
     """What the servers themselves report as standing in the way."""
     gates = []
-    for side, facts in (("source", servers.source), ("target", servers.target)):
+    for side, facts in sides.items():
         obstacles = facts.items("obstacles")
         if obstacles is not None and side == "target":
             # The copy makes the database; a provisioned target has none before.

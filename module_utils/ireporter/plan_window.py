@@ -16,11 +16,17 @@ _FORM = "%Y-%m-%d %H:%M"
 
 @dataclass(frozen=True)
 class Timing:
-    """When the plan is made, whether the cut-over begins now, how long freeze to open takes (None: unknown)."""
+    """When the plan is made, whether the cut-over begins now, how long freeze to open takes (None: unknown).
+
+    ``work_seconds``: how long the ``work`` takes that the window must hold, from the freeze on; ``to_know``: what to do where that is unknown.
+    """
 
     now: datetime
     begins_now: bool
     freeze_seconds: float | None
+    work_seconds: float | None
+    work: str = "Freeze to open"
+    to_know: str = "Measure database and file trees of the source first"
 
 
 def read_window(window: object) -> Interval:
@@ -122,19 +128,21 @@ def say(instant: datetime) -> str:
     return instant.astimezone(JAPAN).strftime(_FORM)
 
 
+def over(span: Interval, now: datetime) -> MigrationError:
+    """The refusal of a window that has ended."""
+    return MigrationError(
+        f"The window ended at {say(span.end)}, it is {say(now)} Japan time",
+        check="R10",
+        action="Agree another window with the customer",
+    )
+
+
 def _not_over(span: Interval, timing: Timing) -> Gate:
     gate = "R10-now"
     limit = f"{'between ' + say(span.start) + ' and' if timing.begins_now else 'before'} {say(span.end)}"
     now = say(timing.now)
     if timing.now >= span.end:
-        return failed(
-            gate,
-            f"The window ended at {say(span.end)}, it is {now} Japan time",
-            "Agree another window with the customer",
-            rule="R10",
-            measured=now,
-            limit=limit,
-        )
+        return refused(gate, over(span, timing.now), rule="R10", measured=now, limit=limit)
     if timing.begins_now and timing.now < span.start:
         return failed(
             gate,
@@ -150,29 +158,29 @@ def _not_over(span: Interval, timing: Timing) -> Gate:
 def _long_enough(span: Interval, timing: Timing) -> Gate:
     gate = "R11-estimate"
     left = (span.end - max(timing.now, span.start)).total_seconds()
-    if timing.freeze_seconds is None:
+    if timing.work_seconds is None:
         return failed(
             gate,
-            "How long the tenant would be frozen is unknown",
-            "Measure database and file trees of the source first",
+            f"How long this takes is unknown: {timing.work[0].lower()}{timing.work[1:].rstrip(',')}",
+            timing.to_know,
             rule="R11",
             measured=None,
             limit=left,
         )
-    if timing.freeze_seconds > left:
+    if timing.work_seconds > left:
         return failed(
             gate,
-            f"Freeze to open is estimated at {timing.freeze_seconds:.0f} s, the window has {left:.0f} s left",
+            f"{timing.work} is estimated at {timing.work_seconds:.0f} s, the window has {left:.0f} s left",
             "Agree a longer window with the customer",
             rule="R11",
-            measured=timing.freeze_seconds,
+            measured=timing.work_seconds,
             limit=left,
         )
     return passed(
         gate,
-        f"Freeze to open is estimated at {timing.freeze_seconds:.0f} s of the {left:.0f} s left in the window",
+        f"{timing.work} is estimated at {timing.work_seconds:.0f} s of the {left:.0f} s left in the window",
         rule="R11",
-        measured=timing.freeze_seconds,
+        measured=timing.work_seconds,
         limit=left,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -201,6 +202,26 @@ def refresh(state_directory: Path, tenant: str, run_id: str, clock: Clock, *, pr
         if isinstance(content, dict) and content.get("run_id") == run_id:
             content.update(boot=boot_identity(proc), refreshed_boot_seconds=clock.monotonic())
             write_json(directory / _FILE, content, durable=False)
+
+
+@contextlib.contextmanager
+def kept_alive(
+    state_directory: Path, tenant: str, run_id: str, clock: Clock, *, seconds: float = 10.0
+) -> Iterator[None]:
+    """Signs of life of run ``run_id`` for as long as the block works."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(seconds):
+            refresh(state_directory, tenant, run_id, clock)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from .json_files import read_json, write_json
 from .tenant_model import tenant_name
 
 # Kind → its letter in ids. A rollback after opening is a migration backwards, with a record of its own.
-KINDS: Final = {"shared_to_dedicated": "d", "rollback": "r"}
+KINDS: Final = {"shared_to_dedicated": "d", "rollback": "r", "cloud_export": "s", "selfhost_import": "i"}
 STATUSES: Final = ("running", "succeeded", "failed", "undone")
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
 _STEP: Final = re.compile(r"[a-z][a-z0-9_-]{0,40}")

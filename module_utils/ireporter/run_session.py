@@ -55,8 +55,8 @@ class RunSession:
         self._records.start(kind, run_id, operator, resumed=unfinished is not None, versions=versions)
         return self._result(run_id, changed=True, resumed=unfinished is not None)
 
-    def record(self, run_id: str, session: str, *, finish: bool, **values: Any) -> Result:
-        """Write where the run stands; with ``finish`` it ends and the lock is released.
+    def record(self, run_id: str, session: str, *, finish: bool, pause: bool = False, **values: Any) -> Result:
+        """Write where the run stands; with ``finish`` it ends, with ``pause`` another session may go on. Either releases the lock.
 
         :raises MigrationError: the lock is not ours (check ``run-lock``), or something looks like a secret (check ``record-secret``).
         """
@@ -68,7 +68,7 @@ class RunSession:
             return {**self._result(run_id, changed=True)} if known else {"changed": True, "id": run_id, "run": None}
         self._lock.assert_held(run_id, session)
         self._records.record(run_id, finish=finish, **values)
-        if finish:
+        if finish or pause:
             self._lock.release(session)
         return self._result(run_id, changed=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import ssl
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
@@ -12,6 +11,7 @@ from typing import Protocol
 from urllib.parse import urlencode, urlsplit
 
 from .errors import MigrationError
+from .https_pinned import PinnedConnection
 
 _LARGEST_ANSWER = 256 * 1024 * 1024
 
@@ -32,23 +32,6 @@ class Api(Protocol):
     """
 
     def __call__(self, command: str, **parameters: str) -> Reply: ...
-
-
-class _PinnedConnection(http.client.HTTPSConnection):
-    """HTTPS to ``address``, while SNI, certificate check and Host header keep the public name."""
-
-    def __init__(self, host: str, port: int, *, address: str, context: ssl.SSLContext, timeout: float) -> None:
-        super().__init__(host, port, context=context, timeout=timeout)
-        self._address = address
-        self._tls = context
-
-    def connect(self) -> None:
-        plain = socket.create_connection((self._address, self.port), self.timeout)
-        try:
-            self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
-        except BaseException:
-            plain.close()
-            raise
 
 
 @dataclass
@@ -88,7 +71,7 @@ class HttpApi:
         self._context = ssl.create_default_context(cafile=self.ca_file or None)
 
     def __call__(self, command: str, **parameters: str) -> Reply:
-        connection = _PinnedConnection(
+        connection = PinnedConnection(
             self._host,
             self._port,
             address=self.address or self._host,

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import conninfo as libpq
 from psycopg import sql
 
+from .account_count import count_accounts
 from .clock import Clock
 from .database_settings import COPY_OF
 from .errors import MigrationError
@@ -164,18 +165,8 @@ class Database:
         connection = _connect(
             self._tenant.database_admin, "database_admin", application=_APPLICATION_NAME, dbname=self._tenant.database
         )
-        try:
-            connection.execute("SET default_transaction_read_only = on")
-            row = connection.execute(query.encode()).fetchone()
-            return int(row[0]) if row is not None else 0
-        except (psycopg.Error, TypeError, ValueError) as error:
-            raise MigrationError(
-                f"The accounts_query of tenant {self._tenant.name} gives no number: {' '.join(str(error).split())}",
-                check="accounts-query",
-                action="Correct accounts_query in the inventory",
-            ) from error
-        finally:
-            connection.close()
+        with contextlib.closing(connection):
+            return count_accounts(connection, query)
 
     def is_superuser(self, connection: Connection) -> bool:
         """Whether the session's role is a superuser: a connection limit does not hold one."""

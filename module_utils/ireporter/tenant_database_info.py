@@ -9,6 +9,7 @@ import psycopg
 from psycopg import conninfo as libpq
 from psycopg import sql
 
+from .database_groups import LINKAGE, TableGroups
 from .database_settings import COPY_OF
 from .database_target import ABSENT, CONTENTS, COPY, EMPTY, INCOMPLETE, MARKER
 from .errors import MigrationError
@@ -18,8 +19,6 @@ Connection = psycopg.Connection[Any]
 
 OWN = "own"
 _SCAN_MILLISECONDS = 120_000
-# Name prefix → group; the linkage tables report_<definition>_s_<n> are made when a definition is published.
-_GROUPS = {"def_": "def", "rep_": "rep", "mst_": "mst", "log_": "log", "report_": "report"}
 
 
 def server_version(tenant: Tenant) -> tuple[int, str]:
@@ -56,12 +55,9 @@ def database_content(tenant: Tenant) -> str:
     return OWN if contents and contents[0] else EMPTY
 
 
-def table_group(name: str) -> str:
-    """Which part of i-Reporter's data a table belongs to, told by its name."""
-    return next((group for prefix, group in _GROUPS.items() if name.startswith(prefix)), "other")
-
-
-def database_facts(tenant: Tenant, *, patterns: Sequence[str], path_scan_rows: int) -> dict[str, object]:
+def database_facts(
+    tenant: Tenant, *, patterns: Sequence[str], path_scan_rows: int, table_groups: TableGroups
+) -> dict[str, object]:
     """Everything of the database that a migration is planned from.
 
     :param patterns: texts that would still point at this server after a move.
@@ -70,7 +66,7 @@ def database_facts(tenant: Tenant, *, patterns: Sequence[str], path_scan_rows: i
     """
     try:
         with _connect(tenant, tenant.database) as connection:
-            return _facts(connection, patterns, path_scan_rows)
+            return _facts(connection, patterns, path_scan_rows, table_groups)
     except psycopg.Error as error:
         raise MigrationError(
             f"Database {tenant.database} could not be looked at: {' '.join(str(error).split())}",
@@ -79,7 +75,9 @@ def database_facts(tenant: Tenant, *, patterns: Sequence[str], path_scan_rows: i
         ) from error
 
 
-def _facts(connection: Connection, patterns: Sequence[str], path_scan_rows: int) -> dict[str, object]:
+def _facts(
+    connection: Connection, patterns: Sequence[str], path_scan_rows: int, table_groups: TableGroups
+) -> dict[str, object]:
     general = _row(
         connection,
         "SELECT d.datname AS name, pg_database_size(d.oid) AS bytes, pg_encoding_to_char(d.encoding) AS encoding,"
@@ -92,15 +90,17 @@ def _facts(connection: Connection, patterns: Sequence[str], path_scan_rows: int)
         " greatest(c.reltuples, 0)::bigint AS rows_estimate FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind IN ('r', 'm', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 3 DESC, 1, 2",
     )
-    groups = dict.fromkeys([*_GROUPS.values(), "other"], 0)
     for table in tables:
-        table["group"] = table_group(str(table["name"]))
-        groups[str(table["group"])] += int(table["bytes"])
+        table["group"] = table_groups.of(str(table["name"]))
     objects = _row(
         connection,
         "SELECT (SELECT count(*) FROM pg_largeobject_metadata) AS count,"
         " (SELECT coalesce(sum(length(data)), 0) FROM pg_largeobject)::bigint AS bytes",
     )
+    large_object_bytes = _row(
+        connection,
+        "SELECT pg_total_relation_size('pg_largeobject') + pg_total_relation_size('pg_largeobject_metadata') AS bytes",
+    )["bytes"]
     sequences = _row(
         connection,
         "SELECT count(*) AS count FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -110,7 +110,11 @@ def _facts(connection: Connection, patterns: Sequence[str], path_scan_rows: int)
         **general,
         "tables": tables,
         "tables_count": len(tables),
-        "groups": groups,
+        "groups": table_groups.add_up(
+            int(general["bytes"]),
+            [(str(table["group"]), int(table["bytes"])) for table in tables],
+            int(large_object_bytes),
+        ),
         "sequences": sequences["count"],
         "extensions": _rows(connection, "SELECT extname AS name, extversion AS version FROM pg_extension ORDER BY 1"),
         "large_objects": objects,
@@ -166,7 +170,7 @@ def _path_columns(
     for table in tables:
         key = (str(table["schema"]), str(table["name"]))
         names = columns.get(key, [])
-        if not names or table["group"] == "report":
+        if not names or LINKAGE.fullmatch(key[1]):
             continue
         counts = sql.SQL(", ").join(
             sql.SQL(

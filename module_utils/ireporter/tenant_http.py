@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import secrets
-import socket
 import ssl
 import urllib.parse
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from .errors import MigrationError
+from .https_pinned import PinnedConnection
 from .tenant_model import Login, Tenant, Web
 
 _MOST_BODY_BYTES = 262_144
@@ -25,19 +25,6 @@ class Response:
     status: int
     headers: dict[str, str]
     body: bytes
-
-
-class _Connection(http.client.HTTPSConnection):
-    """Connects to an address, but speaks TLS and HTTP to the public name."""
-
-    def __init__(self, name: str, address: str, port: int, context: ssl.SSLContext, timeout: float) -> None:
-        super().__init__(name, port, timeout=timeout, context=context)
-        self._address = address
-        self._tls = context
-
-    def connect(self) -> None:
-        plain = socket.create_connection((self._address, self.port), self.timeout)
-        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
 
 
 class TenantHttp:
@@ -57,7 +44,9 @@ class TenantHttp:
         """
         try:
             context = ssl.create_default_context(cafile=self._web.ca_file)
-            connection = _Connection(self._name, self._web.address, self._web.port, context, self._timeout)
+            connection = PinnedConnection(
+                self._name, self._web.port, address=self._web.address, context=context, timeout=self._timeout
+            )
             try:
                 connection.request(method, path, body=body, headers={"Connection": "close", **(headers or {})})
                 answer = connection.getresponse()

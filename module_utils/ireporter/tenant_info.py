@@ -7,13 +7,17 @@ import platform
 import re
 import stat
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from .clock import SystemClock
 from .commands import Runner
+from .database_groups import TableGroups
 from .errors import MigrationError
 from .freeze_proof import superuser_obstacle
 from .freeze_steps import obstacles
+from .host_facts import disk, time_synchronisation
 from .tenant_model import STATE_DIRECTORY, Tenant
 from .tenant_server import Server
 from .tenant_state import ABSENT, FROZEN, NONE, OPEN, observe
@@ -24,11 +28,19 @@ _POSTGRESQL_SOCKETS = Path("/var/run/postgresql")
 _POSTGRESQL_DATA = Path("/var/lib/postgresql")
 
 
-def gather(server: Server, *, everything: bool, path_scan_rows: int) -> dict[str, object]:
+def gather(
+    server: Server,
+    *,
+    everything: bool,
+    path_scan_rows: int,
+    table_groups: TableGroups,
+    disks: Mapping[str, Path] = MappingProxyType({}),
+) -> dict[str, object]:
     """Look at the tenant.
 
     :param everything: also sizes, accounts and obstacles; otherwise state, lease, version and server only.
     :param path_scan_rows: so many rows of each table at most are searched for texts that point at this server.
+    :param disks: further folders by what they are for; how much room is there is looked at, too.
     :raises MigrationError: something could not be looked at: unknown is a failure.
     """
     # On a bare server python3-psycopg is missing, and what is below must load all the same.
@@ -47,13 +59,18 @@ def gather(server: Server, *, everything: bool, path_scan_rows: int) -> dict[str
         "database_content": database_content(server.tenant),
         "run_id": seen.record.run_id if seen.record else None,
         "frozen_at": seen.record.frozen_at if seen.record else None,
-        "server": _server_facts(server.run, server.tenant, version, Path(data_directory)),
+        "server": _server_facts(server.run, server.tenant, version, Path(data_directory), disks),
         "application_version": _application_version(server.tenant),
     }
     if everything:
         exists = seen.connection_limit is not None
         facts["database"] = (
-            database_facts(server.tenant, patterns=_patterns(server.tenant), path_scan_rows=path_scan_rows)
+            database_facts(
+                server.tenant,
+                patterns=_patterns(server.tenant),
+                path_scan_rows=path_scan_rows,
+                table_groups=table_groups,
+            )
             if exists
             else None
         )
@@ -71,7 +88,7 @@ def is_bare(tenant: Tenant, run: Runner) -> bool:
     return not Units(run, SystemClock()).state(tenant.application.unit).loaded
 
 
-def bare_facts(tenant: Tenant, run: Runner) -> dict[str, object]:
+def bare_facts(tenant: Tenant, run: Runner, disks: Mapping[str, Path] = MappingProxyType({})) -> dict[str, object]:
     """The facts of a server that has nothing yet: state absent, its disks and its clock."""
     return {
         "state": ABSENT,
@@ -83,7 +100,7 @@ def bare_facts(tenant: Tenant, run: Runner) -> dict[str, object]:
         "database_content": ABSENT,
         "run_id": None,
         "frozen_at": None,
-        "server": _server_facts(run, tenant, None, _POSTGRESQL_DATA),
+        "server": _server_facts(run, tenant, None, _POSTGRESQL_DATA, disks),
         "application_version": _application_version(tenant),
         "database": None,
         "file_trees": [tree_facts(tree.name, tree.path) for tree in tenant.file_trees],
@@ -94,7 +111,12 @@ def bare_facts(tenant: Tenant, run: Runner) -> dict[str, object]:
 
 
 def tree_facts(name: str, path: Path) -> dict[str, object]:
-    """Files, folders, bytes and newest change of a tree. A hard-linked file counts once in bytes; sparse files with their full length."""
+    """Files, folders, bytes and newest change of a tree. A hard-linked file counts once in bytes; sparse files with their full length.
+
+    ``newest_file_change`` is of files only, and of their status (ctime), which every change of content changes, too, and nobody can set: a
+    file that was put there with an older time counts as new, one with a time in the future or a folder in which a probe made and
+    removed a file does not.
+    """
     if not path.is_dir():
         return {
             "name": name,
@@ -104,9 +126,11 @@ def tree_facts(name: str, path: Path) -> dict[str, object]:
             "directories": 0,
             "bytes": 0,
             "newest_mtime": None,
+            "newest_file_change": None,
         }
     files = directories = size = 0
     newest = path.stat().st_mtime
+    newest_file: float | None = None
     linked: set[tuple[int, int]] = set()
     pending = [os.fsencode(path)]
     while pending:
@@ -119,6 +143,7 @@ def tree_facts(name: str, path: Path) -> dict[str, object]:
                     pending.append(entry.path)
                     continue
                 files += 1
+                newest_file = max(newest_file or 0.0, status.st_ctime)
                 identity = (status.st_dev, status.st_ino)
                 if status.st_nlink == 1 or identity not in linked:
                     size += status.st_size
@@ -132,13 +157,17 @@ def tree_facts(name: str, path: Path) -> dict[str, object]:
         "directories": directories,
         "bytes": size,
         "newest_mtime": newest,
+        "newest_file_change": newest_file,
     }
 
 
-def _server_facts(run: Runner, tenant: Tenant, version: int | None, data_directory: Path) -> dict[str, object]:
-    synchronised, source = _time_synchronisation(run)
+def _server_facts(
+    run: Runner, tenant: Tenant, version: int | None, data_directory: Path, further: Mapping[str, Path]
+) -> dict[str, object]:
+    synchronised, source = time_synchronisation(run)
     disks = [("database", data_directory), ("state", STATE_DIRECTORY)]
     disks += [(f"tree:{tree.name}", tree.path) for tree in tenant.file_trees]
+    disks += further.items()
     return {
         "hostname": platform.node(),
         "os": _os_name(),
@@ -148,41 +177,8 @@ def _server_facts(run: Runner, tenant: Tenant, version: int | None, data_directo
         "ntp_synchronised": synchronised,
         "ntp_source": source,
         "locales": run(["locale", "-a"]).stdout.split(),
-        "disks": [_disk(purpose, path) for purpose, path in disks],
+        "disks": [disk(purpose, path) for purpose, path in disks],
     }
-
-
-def _disk(purpose: str, path: Path) -> dict[str, object]:
-    existing = path
-    while not existing.exists():
-        existing = existing.parent
-    space = os.statvfs(existing)
-    return {
-        "purpose": purpose,
-        "path": str(path),
-        "free_bytes": space.f_bavail * space.f_frsize,
-        "total_bytes": space.f_blocks * space.f_frsize,
-        "device": existing.stat().st_dev,
-    }
-
-
-def _time_synchronisation(run: Runner) -> tuple[bool | None, str | None]:
-    """Whether the clock follows a time server, and who says so; ``None``: nobody here knows."""
-    try:
-        chrony = run(["chronyc", "-c", "tracking"], check=False)
-        if chrony.returncode == 0:
-            # The last field is the leap status; "Not synchronised" is one of its words.
-            return not chrony.stdout.strip().endswith("Not synchronised"), "chrony"
-    except MigrationError:
-        pass  # chrony is not installed
-    shown = run(["timedatectl", "show", "--property=NTP", "--property=NTPSynchronized"], check=False)
-    values = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
-    if shown.returncode != 0 or "NTPSynchronized" not in values:
-        return None, None
-    if values["NTPSynchronized"] == "yes":
-        return True, "timedatectl"
-    # "no" of a host without a time service is ignorance, not knowledge: its clock may be kept by the hypervisor.
-    return (False, "timedatectl") if values.get("NTP") == "yes" else (None, None)
 
 
 def _time_zone(run: Runner) -> str:

@@ -223,15 +223,15 @@ def _pieces(side: int, database: Side, names: Sequence[tuple[str, str]], jobs: i
 
 
 def digest_tables(
-    sides: tuple[Side, Side],
+    sides: Sequence[Side],
     types: dict[int, Type],
     names: Sequence[tuple[str, str]],
     *,
     seeds: Seeds,
     jobs: int,
     progress: Callable[[int], None],
-) -> list[tuple[Digest, Digest]]:
-    """Digests of the tables ``names`` (columns and types as on the first side) on both sides, ``jobs`` sessions per side.
+) -> list[tuple[Digest, ...]]:
+    """Digests of the tables ``names`` (columns and types as on the first side) on every side, ``jobs`` sessions per side.
 
     :param progress: gets bytes as they were read.
     :raises MigrationError: a table could not be read (check ``verification-incomplete``).
@@ -275,14 +275,16 @@ def digest_tables(
         except BaseException as error:  # raised again by the thread that waits
             failure.append(error)
 
-    threads = [threading.Thread(target=work, args=(side,), daemon=True) for side in (0, 1) for _ in range(jobs)]
+    threads = [
+        threading.Thread(target=work, args=(side,), daemon=True) for side in range(len(sides)) for _ in range(jobs)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if failure:
         raise failure[0]
-    return list(zip(results[0], results[1], strict=True))
+    return list(zip(*results, strict=True))
 
 
 _KEY = """

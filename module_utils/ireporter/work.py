@@ -17,7 +17,15 @@ _BETWEEN_WRITES_SECONDS = 0.5
 
 
 # Module of each kind of long work; its function is ``run``.
-WORKS: Final = {"database": "database_copy", "files": "file_copy", "verification": "verification"}
+WORKS: Final = {
+    "bundle": "bundle",
+    "database": "database_copy",
+    "files": "file_copy",
+    "import": "bundle_import",
+    "picture": "picture",
+    "throughput": "throughput",
+    "verification": "verification",
+}
 
 
 def table() -> dict[str, Work]:

@@ -10,8 +10,9 @@ name: undo_when_interrupted
 type: aggregate
 short_description: Undoes a migration that Ctrl-C interrupted
 description:
-  - When C(playbooks/shared_to_dedicated.yml) ends without its recap (Ctrl-C), C(playbooks/rollback.yml) runs for the same tenants with C(--tags undo).
-  - That reopens the source of a tenant whose target was not opened yet, and touches no other.
+  - When C(playbooks/shared_to_dedicated.yml) or C(playbooks/cloud_export.yml) ends without its recap (Ctrl-C), C(playbooks/rollback.yml) runs for the
+    same tenants with C(--tags undo).
+  - That reopens the source of a tenant whose target was not opened yet, or whose picture was not made, and touches no other.
   - It is a convenience for the operator who is present. What holds without anybody is the lease of the freeze.
 author:
   - i-Reporter migration maintainers (@ireporter-migration)
@@ -31,8 +32,8 @@ from typing import Any
 from ansible import context
 from ansible.plugins.callback import CallbackBase
 
-_INTERRUPTIBLE = "shared_to_dedicated.yml"
-_SESSION_FACT = "__shared_to_dedicated_session"
+# Playbooks named like their roles; the session of a run is a fact of its role.
+_INTERRUPTIBLE = ("cloud_export", "shared_to_dedicated")
 # Options of ansible-playbook that decide how servers are reached and secrets are read; those that choose tasks are left out on purpose.
 _SINGLE = {
     "remote_user": "--user",
@@ -61,6 +62,7 @@ _FLAGS = {
 def undo_command(playbook: Path, options: Mapping[str, Any], sessions: Mapping[str, str]) -> list[str]:
     """The ``ansible-playbook`` that undoes, with the interrupted one's way to the servers.
 
+    :param playbook: the one that was interrupted.
     :param options: Ansible's parsed command line.
     :param sessions: by tenant, the session that holds its lock.
     """
@@ -75,7 +77,7 @@ def undo_command(playbook: Path, options: Mapping[str, Any], sessions: Mapping[s
     command += [option for name, option in _FLAGS.items() if options.get(name)]
     if options.get("verbosity"):
         command.append("-" + "v" * int(options["verbosity"]))
-    return [*command, "--extra-vars", json.dumps({"shared_to_dedicated_interrupted_sessions": dict(sessions)})]
+    return [*command, "--extra-vars", json.dumps({f"{playbook.stem}_interrupted_sessions": dict(sessions)})]
 
 
 class CallbackModule(CallbackBase):
@@ -94,14 +96,16 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Called once, in the process that also ends the run."""
         path = Path(playbook._file_name).resolve()
-        if path.name == _INTERRUPTIBLE and not context.CLIARGS.get("check"):
+        if path.stem in _INTERRUPTIBLE and not context.CLIARGS.get("check"):
             atexit.register(self._undo, path, os.getpid())
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Remember whose lock it would be."""
         facts = result.result.get("ansible_facts") or {}
-        if _SESSION_FACT in facts:
-            self._sessions[result.host.get_name()] = str(facts[_SESSION_FACT])
+        for role in _INTERRUPTIBLE:
+            session = facts.get(f"__{role}_session")
+            if session is not None:
+                self._sessions[result.host.get_name()] = str(session)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:  # noqa: ARG002
         """The recap: whatever had to be undone was undone by the playbook itself."""

@@ -80,6 +80,48 @@ def test_a_peers_copy_was_looked_at(report: dict[str, Any]) -> None:
     assert kinds["database setting"] > 0
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The parts that export a tenant."""
+    if os.geteuid() != 0:
+        pytest.skip("files of several owners, as the generator makes them, can be read by root only")
+    path = tmp_path_factory.mktemp("bench") / "bench.json"
+    small = ["--gigabytes", "0", "--files", "100", "--runs", "1"]
+    assert command_line.main(["export", "estimate", *small, "--json", str(path)]) == 0
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.slow
+def test_a_bundle_is_measured_against_what_an_administrator_types(whole: dict[str, Any]) -> None:
+    part = whole["parts"]["export"]
+    assert list(part["measurements"]) == [
+        "peak memory of our export", "our bundle, with digests, read back and signed", "size of our bundle",
+        "pg_dump -Fd -j2, tar, gpg -c", "size of the administrator's",
+    ]  # fmt: skip
+    assert [(target["most"], target["peer"] is None) for target in part["targets"]] == [
+        (0.3, False),
+        (1.0, False),
+        (300, True),
+    ]
+    assert all(target["reached"] in (True, False) for target in part["targets"])
+    assert part["details"]["bundle"]["files"] > 60
+    for measurement in part["measurements"].values():
+        assert measurement["command"]
+        assert "ireporter-bench-" not in measurement["command"]
+
+
+@pytest.mark.slow
+def test_the_error_of_an_estimate_is_computed_from_what_was_measured(whole: dict[str, Any]) -> None:
+    part = whole["parts"]["estimate"]
+    (one,) = part["details"]["rounds"]
+    actual = sum(one["taken"].values())
+    assert set(one["taken"]) == {"export", "download", "unpack", "restore", "prove"}
+    assert one["error_percent"] == pytest.approx(abs(one["estimated"]["seconds"]["likely"] - actual) / actual * 100)
+    assert part["targets"][0]["median_ours"] == one["error_percent"]
+    assert {sample["part"] for sample in one["estimated"]["samples"]} >= {"pipeline", "read", "download", "restore"}
+
+
 def test_a_server_does_not_outlive_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     start = Server.start
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from ireporter.clock import SystemClock
+from ireporter.database_groups import TableGroups
 from ireporter.errors import MigrationError
 from ireporter.tenant_database import Database
 from ireporter.tenant_database_info import database_facts, server_version
@@ -149,7 +150,7 @@ def test_a_database_that_does_not_exist_has_no_limit(cluster: Cluster, tmp_path:
 
 def test_facts(database: Database, cluster: Cluster, tmp_path: Path) -> None:
     tenant = tenant_on(cluster, tmp_path)
-    facts = database_facts(tenant, patterns=["/srv/acme", "100%_"], path_scan_rows=1000)
+    facts = database_facts(tenant, patterns=["/srv/acme", "100%_"], path_scan_rows=1000, table_groups=TableGroups())
     assert facts["name"] == NAME
     assert (facts["encoding"], facts["collate"], facts["owner"], facts["connection_limit"]) == (
         "UTF8",
@@ -158,6 +159,11 @@ def test_facts(database: Database, cluster: Cluster, tmp_path: Path) -> None:
         37,
     )
     assert facts["tables_count"] == 2
+    groups: dict[str, int] = facts["groups"]  # type: ignore[assignment]
+    assert list(groups) == ["definition", "report", "linkage", "master", "log", "other", "large_objects", "system"]
+    assert sum(groups.values()) == facts["bytes"]
+    assert groups["report"] == cluster.value(NAME, "SELECT pg_total_relation_size('rep_top')")
+    assert groups["large_objects"] > 0
     assert facts["sequences"] == 1
     assert facts["large_objects"] == {"count": 1, "bytes": 3}
     assert facts["unlogged"] == ["public.tmp Session"]

@@ -13,7 +13,7 @@ from playing import ROOT, Lab
 
 # Tests that can begin with what those before them left come after them: a fresh lab costs a minute, a prepared tenant three.
 ORDER = (
-    *("test_second_run", "test_forbidden_routes", "test_demo"),
+    *("test_second_run", "test_forbidden_routes", "test_delivery", "test_demo"),
     *("test_bad_input", "test_a_difference_stops_the_switch", "test_by_hand", "test_faults"),
     *("test_second_operator", "test_controller_killed"),
 )

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ PLUGINS = f"{Path(__file__).parent / 'plugins' / 'callback'}:{ROOT / 'plugins' /
 # The lock of a controller that is killed on purpose need not be waited for as long as a real one's.
 SHORT_LOCK = ("-e", "shared_to_dedicated_lock_seconds=20")
 # Keys, accounts, rules; databases and roles (the tenant's own stay with the copy that the next run replaces); units and timers; mounts;
-# temporary files; processes of the copy.
+# temporary files; processes of the copy. A timer is called running for the second in which its service runs: a neighbour's is no trace.
 TRACES = r"""
 ireporter-migration channel-leftovers | grep --invert-match '"leftovers": \[\]' || true
 find /home /root -name authorized_keys -exec sha256sum {} +
@@ -25,7 +26,7 @@ getent passwd
 psql -XqAtU postgres -c "SELECT 'database', datname, datconnlimit FROM pg_database WHERE datname <> 'irepodb_acme'"
 psql -XqAtU postgres -c "SELECT 'role', rolname, rolcanlogin FROM pg_roles WHERE rolname NOT LIKE 'acme%'"
 for kind in timer standin migration lease channel; do
-  systemctl list-units --all --plain --no-legend --no-pager "ireporter-*$kind*" | awk '{print $1, $4}'
+  systemctl list-units --all --plain --no-legend --no-pager "ireporter-*$kind*" | awk '{ if ($1 ~ /[.]timer$/ && $4 == "running") $4 = "waiting"; print $1, $4 }'
 done
 findmnt --raw --noheadings --output TARGET,OPTIONS | grep /srv || true
 find /run/ireporter-migration /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private*' ! -name 'ansible*' || true
@@ -91,18 +92,21 @@ class Lab:
         """Every program that starts on ``host`` from now on lives ``days`` later."""
         subprocess.run(["script/lab", "clock", host, str(days)], cwd=ROOT, check=True, capture_output=True, timeout=120)
 
-    def play_and_at(self, task: str, command: str, playbook: str = "shared_to_dedicated", *arguments: str) -> Played:
+    def play_and_at(
+        self, task: str, command: str, playbook: str = "shared_to_dedicated", *arguments: str, tenant: str = "acme"
+    ) -> Played:
         """As ``play``; when the task whose name ends with ``task`` is about to start, ``command`` runs (or SIGKILL, or SIGINT)."""
         return self.play(
             playbook,
             *arguments,
+            tenant=tenant,
             AT_TASK_NAME=task,
             AT_TASK_COMMAND=command,
             ANSIBLE_CALLBACK_PLUGINS=PLUGINS,
             ANSIBLE_CALLBACKS_ENABLED="at_task,undo_when_interrupted",
         )
 
-    def on(self, host: str, command: str, *, check: bool = True) -> str:
+    def on(self, host: str, command: str, *, check: bool = True, timeout: float = 180) -> str:
         """Output of a shell command run as root on ``host``."""
         process = subprocess.run(
             ["script/lab", "shell", host, "--", "bash", "-c", command],
@@ -110,12 +114,23 @@ class Lab:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=timeout,
             check=False,
         )
         if check and process.returncode:
             raise AssertionError(f"{host}: {command}\n{process.stdout}{process.stderr}")
         return process.stdout
+
+    def put(self, host: str, path: str, content: str) -> None:
+        """A file of root's on ``host``, with its folder."""
+        subprocess.run(
+            ["script/lab", "shell", host, "--", "bash", "-c", f'mkdir -p "$(dirname {path})" && cat > {path}'],
+            cwd=ROOT,
+            input=content,
+            text=True,
+            timeout=60,
+            check=True,
+        )
 
     def on_command(self, host: str, command: str) -> str:
         """The same as one shell command line of the control node, for ``play_and_at``."""
@@ -130,6 +145,13 @@ class Lab:
     def reset(self) -> None:
         """Fresh tenants on shared01, a bare dedicated01."""
         subprocess.run(["script/lab", "reset", *SMALL], cwd=ROOT, check=True, timeout=1200)
+
+    def reset_for_export(self) -> None:
+        """Fresh tenants, delivery host and customer's server."""
+        self.reset()
+        subprocess.run(["script/lab", "reset", "delivery01", "selfhost01"], cwd=ROOT, check=True, timeout=600)
+        # The customer's word that WebDAV was downloaded has minutes, and must be later than its newest file (R09).
+        time.sleep(61 - datetime.now(UTC).second)
 
     def prepare(self) -> None:
         """``acme`` serves from shared01 and is prepared: what is left is the cut-over. One that was undone there stays so."""

@@ -35,5 +35,6 @@ def test_it_moves(lab: Lab) -> None:
     assert played.returncode == 0, played.output[-5000:]
     assert lab.serves("dedicated01")
     assert lab.sql("dedicated01", "irepodb_acme", "SELECT count(*) FROM mst_user") == "1"
-    assert lab.on("dedicated01", "ls -A /srv/ireporter/acme/output") == ""
+    # Where the tenant's own scheduled job writes, on whichever server it runs.
+    assert lab.on("dedicated01", "ls -A /srv/ireporter/acme/output").split() in ([], ["集計"])
     assert lab.leftovers() == ""

@@ -142,7 +142,6 @@ FAULTS = {
 # One of each mechanism; the others only with --all.
 IN_EVERY_RUN = {
     "target PostgreSQL restarted mid-copy",
-    "copy killed by the kernel",
     "copy out of memory",
     "TSIG key wrong",
 }

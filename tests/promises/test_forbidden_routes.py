@@ -1,10 +1,11 @@
-"""Promise: between a shared and a tenant's own server only SSH from the shared one gets through, in the lab as in production."""
+"""Promise: between a shared and a tenant's own server only SSH from the shared one gets through, to a customer's server nothing but a download."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import socket
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,15 @@ INTERESTING_PORTS = (21, 22, 25, 53, 80, 111, 443, 445, 873, 3389, 5432, 5433, 8
 @pytest.fixture(scope="module")
 def addresses() -> dict[str, str]:
     """Address by host, as the lab wrote it for Ansible."""
-    variables = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/lab.yml").read_text(encoding="utf-8"))
-    found: dict[str, str] = variables["lab_addresses"]
+    found: dict[str, str] = lab_variables()["lab_addresses"]
+    return found
+
+
+def lab_variables() -> dict[str, Any]:
+    """What the lab wrote for Ansible."""
+    found: dict[str, Any] = yaml.safe_load(
+        (ROOT / "inventories/lab/group_vars/all/lab.yml").read_text(encoding="utf-8")
+    )
     return found
 
 
@@ -107,6 +115,49 @@ def test_the_servers_in_between_reach_neither_side(lab: Any, addresses: dict[str
     """Not even SSH."""
     targets = [(addresses[name], port) for name in ("shared01", "dedicated01") for port in (22, 443, 5432)]
     assert set(knock(lab, source, targets).values()) == {"forbidden"}
+
+
+def test_the_ways_of_a_delivery_are_open(lab: Any, addresses: dict[str, str]) -> None:
+    """The control: the server a tenant leaves pushes its bundle by SSH, the customer fetches it by HTTPS."""
+    pushing, fetching = (addresses["delivery01"], 22), (addresses["delivery01"], 443)
+    for source in ("shared01", "dedicated01"):
+        assert knock(lab, source, [pushing]) == {pushing: "open"}
+    assert knock(lab, "selfhost01", [fetching]) == {fetching: "open"}
+
+
+def test_a_customers_server_reaches_nothing_else_of_the_vendors(lab: Any, addresses: dict[str, str]) -> None:
+    """No other port of the delivery host, no other host, and not the control node."""
+    ports = (*INTERESTING_PORTS, *range(1024, 65536, 9973))
+    vendors = [address for name, address in addresses.items() if name != "selfhost01"]
+    gateways = [str(next(IPv4Network(network).hosts())) for network in lab_variables()["lab_networks"].values()]
+    allowed = {(addresses["delivery01"], 443), (addresses["ns1"], 53), (addresses["ns2"], 53)}
+    answers = knock(lab, "selfhost01", [(address, port) for address in (*vendors, *gateways) for port in ports])
+    assert {target for target, answer in answers.items() if answer != "forbidden"} == allowed
+    assert {answers[target] for target in allowed} == {"open"}
+
+
+@pytest.mark.parametrize("source", ["shared01", "dedicated01", "ns1", "mail01", "delivery01"])
+def test_nobody_of_the_vendors_hosts_reaches_a_customers_server(
+    lab: Any, addresses: dict[str, str], source: str
+) -> None:
+    """Its sshd listens, for the control node."""
+    targets = [(addresses["selfhost01"], port) for port in (22, 443, 5432)]
+    assert set(knock(lab, source, targets).values()) == {"forbidden"}
+    socket.create_connection((addresses["selfhost01"], 22), timeout=4).close()
+
+
+def test_the_delivery_host_reaches_nobody(lab: Any, addresses: dict[str, str]) -> None:
+    """Whoever took it over from the internet is no step nearer."""
+    others = [name for name in addresses if name != "delivery01"]
+    targets = [(addresses[name], port) for name in others for port in (22, 25, 53, 443, 5432)]
+    assert set(knock(lab, "delivery01", targets).values()) == {"forbidden"}
+
+
+def test_nothing_but_ssh_from_the_vendors_servers_to_the_delivery_host(lab: Any, addresses: dict[str, str]) -> None:
+    """They push, and do not fetch."""
+    targets = [(addresses["delivery01"], port) for port in INTERESTING_PORTS if port != 22]
+    for source in ("shared01", "dedicated01", "mail01"):
+        assert set(knock(lab, source, targets).values()) == {"forbidden"}
 
 
 def test_the_tenants_databases_are_closed_to_everybody_outside(lab: Any, addresses: dict[str, str]) -> None:

@@ -35,6 +35,7 @@ def test_check_mode_of_a_finished_migration_announces_nothing(migrated: Lab) -> 
     assert (played.returncode, played.recap("acme")["changed"]) == (0, 0), played.output[-3000:]
 
 
+@pytest.mark.slow
 def test_not_even_with_the_run_record_deleted(migrated: Lab) -> None:
     for host in ("shared01", "dedicated01"):
         migrated.on(host, "rm -rf /var/lib/ireporter-migration/acme/acme-d-*")
@@ -46,16 +47,21 @@ def test_not_even_with_the_run_record_deleted(migrated: Lab) -> None:
 @pytest.mark.parametrize(
     ("host", "alter", "restore", "named"),
     [
-        ("dedicated01", "chmod 0711 /srv/ireporter/acme/output", None, "output"),
-        (
+        pytest.param(
+            "dedicated01", "chmod 0711 /srv/ireporter/acme/output", None, "output", marks=pytest.mark.slow, id="mode"
+        ),
+        pytest.param(
             "dedicated01",
             "psql -XqU postgres -d irepodb_acme -c 'REVOKE SELECT ON rep_top FROM acme_report'",
             "psql -XqU postgres -d irepodb_acme -c 'GRANT SELECT ON rep_top TO acme_report'",
             "rep_top",
+            marks=pytest.mark.slow,
+            id="grant",
         ),
-        ("shared01", "rm /etc/nginx/ireporter/acme.gate.conf && systemctl reload nginx", None, "acme"),
+        pytest.param(
+            "shared01", "rm /etc/nginx/ireporter/acme.gate.conf && systemctl reload nginx", None, "acme", id="closure"
+        ),
     ],
-    ids=["mode", "grant", "closure"],
 )
 def test_what_was_altered_is_noticed(migrated: Lab, host: str, alter: str, restore: str | None, named: str) -> None:
     mode = migrated.on("dedicated01", "stat -c %a /srv/ireporter/acme/output").strip()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-import yaml
 from playing import ROOT, Lab
+
+from lab.load_configuration import lab_variables
 
 pytestmark = [
     pytest.mark.lab,
@@ -40,7 +43,8 @@ while sys.stdin.buffer.read(1) is None:  # until it is closed
     time.sleep(0.02)
 print(json.dumps(sorted(found)))
 """
-PLACES = "/var/log /var/lib/ireporter-migration /run/ireporter-migration /tmp /var/tmp /home/ansible /root /var/mail"
+PLACES = "/var/log /var/lib/ireporter-migration /run/ireporter-migration /tmp /var/tmp /var/lib/ireporter-export /var/lib/ireporter-import /home/ansible /root /var/mail"
+EXPORTED = "bravo"
 A_DIFFERENCE = "psql -XqU postgres -d irepodb_acme -c \"SELECT nextval('seq_report_no')\""
 
 
@@ -48,7 +52,7 @@ A_DIFFERENCE = "psql -XqU postgres -d irepodb_acme -c \"SELECT nextval('seq_repo
 def secrets() -> list[str]:
     """Everything secret the lab made."""
     made: dict[str, str] = json.loads((ROOT / "build/lab/secrets.json").read_text())
-    variables = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/lab.yml").read_text())
+    variables = lab_variables()
     found = [*made.values(), variables["lab_tsig_secret"], variables["lab_smoke"]["acme"]["password"]]
     assert len(found) > 10
     return found
@@ -72,6 +76,49 @@ def test_no_secret_is_seen(lab: Lab, secrets: list[str]) -> None:
         assert [secret for secret in secrets if secret in output] == []
     for host in ("shared01", "dedicated01", "mail01"):
         assert _files_with(host, secrets) == "", host
+
+
+def test_no_secret_of_an_export_or_an_import_is_seen(lab: Lab, secrets: list[str], tmp_path: Path) -> None:
+    """Those of the lab, the key that signs, the customer's key, and the links, which only the contact's mail has."""
+    lab.reset_for_export()
+    signing = Path(lab_variables()["lab_signing_key"]["file"]).read_text(encoding="utf-8").splitlines()[2]
+    identity = lab.on("selfhost01", "sed --quiet 3p /root/identity").strip()
+    assert min(len(signing), len(identity)) > 40
+    kept = [*secrets, signing, identity]
+    with _looking_at_processes(kept) as seen:
+        failed = lab.play_and_at(
+            "Bundle | Make it, read it back, sign it",
+            lab.on_command("shared01", "rm /run/*.signing-key"),
+            "cloud_export",
+            "-vvv",
+            tenant=EXPORTED,
+        )
+        assert failed.returncode != 0
+        assert "bundle-signing-key" in failed.output
+        exported = lab.play("cloud_export", "-vvv", tenant=EXPORTED)
+        assert exported.returncode == 0, exported.output[-3000:]
+    assert seen == []
+    mails = json.loads(lab.mails())
+    (contact,) = (mail["body"] for mail in mails if mail["recipient"].startswith(f"contact-{EXPORTED}@"))
+    links = list(dict.fromkeys(re.findall(r"https://delivery01\S+", contact)))
+    assert len(links) == 3
+    # What makes a link one: expiry and signature, the folder before the file's name.
+    kept += [link.rsplit("/", maxsplit=1)[0].split("/", maxsplit=3)[3] for link in links]
+    variables = tmp_path / "links.json"
+    variables.write_text(
+        json.dumps({"selfhost_import_links": dict(zip(("bundle", "statement", "signature"), links, strict=True))})
+    )
+    with _looking_at_processes(kept) as seen:
+        imported = lab.play("selfhost_import", "-vvv", "-e", f"@{variables}", tenant=EXPORTED)
+        assert imported.returncode == 0, imported.output[-3000:]
+    assert seen == []
+    for output in (failed.output, exported.output, imported.output):
+        assert [secret for secret in kept if secret in output] == []
+    others = json.dumps([mail for mail in mails if mail["body"] != contact])
+    assert [secret for secret in kept if secret in others] == []
+    for host in ("shared01", "delivery01"):
+        assert _files_with(host, kept) == "", host
+    assert _files_with("selfhost01", kept).split() == ["/root/identity"]
 
 
 def test_the_sampler_would_see_one() -> None:

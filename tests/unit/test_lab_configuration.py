@@ -10,11 +10,12 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from lab import configuration, credentials, hosts, tenants
 from lab.networks import Networks
 
-NETWORKS = Networks(IPv4Network("10.1.0.0/24"), IPv4Network("10.2.0.0/24"), IPv4Network("10.3.0.0/24"))
+NETWORKS = Networks(*(IPv4Network(f"10.{number}.0.0/24") for number in range(1, 6)))
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +34,33 @@ def test_every_script_is_bash(made: dict[str, hosts.Configuration], name: str) -
     subprocess.run(["bash", "-n"], input=made[name].script, text=True, check=True)
 
 
-def test_the_dedicated_server_is_bare(made: dict[str, hosts.Configuration]) -> None:
-    assert {Path(path).parts[1] for path in made["dedicated01"].files} == {"etc", "home", "usr"}
-    assert not [path for path in made["dedicated01"].files if "postgresql" in path or "nginx" in path]
-    assert hosts.host("dedicated01").image == "base"
+@pytest.mark.parametrize("name", ["dedicated01", "selfhost01"])
+def test_a_server_to_move_to_is_bare(made: dict[str, hosts.Configuration], name: str) -> None:
+    own = {path for path in made[name].files if path == "/root/identity"}  # the customer's key
+    assert bool(own) == (name == "selfhost01")
+    assert {Path(path).parts[1] for path in set(made[name].files) - own} == {"etc", "home", "usr"}
+    assert not [path for path in made[name].files if "postgresql" in path or "nginx" in path]
+    assert hosts.host(name).image == "base"
+
+
+def test_hosts_that_are_bare_share_no_package_cache(made: dict[str, hosts.Configuration]) -> None:
+    """Two playbooks at once would wait for each other's apt."""
+    volumes = [volume.split(":")[0] for host in hosts.HOSTS for volume in host.volumes]
+    assert len(set(volumes)) == len(volumes)
+
+
+def test_the_delivery_host_has_a_certificate_of_its_own(made: dict[str, hosts.Configuration]) -> None:
+    files = made["delivery01"].files
+    certificate = x509.load_pem_x509_certificate(files["/etc/ssl/private-delivery01.crt"][0])
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["delivery01.ireporter.example"]
+    assert files["/etc/ssl/private-delivery01.key"][1] == 0o600
+
+
+def test_the_zone_names_the_vendors_hosts_and_no_customers(made: dict[str, hosts.Configuration]) -> None:
+    zone = made["ns1"].files["/var/lib/bind/ireporter.example.zone"][0].decode().splitlines()
+    assert [line.split() for line in zone if line.startswith("delivery01 ")] == [["delivery01", "A", "10.4.0.10"]]
+    assert not [line for line in zone if "selfhost01" in line]
 
 
 def test_secrets_are_for_their_owner_only(made: dict[str, hosts.Configuration]) -> None:

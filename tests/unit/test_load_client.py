@@ -12,6 +12,7 @@ import time
 import xml.etree.ElementTree as ET
 import zipfile
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,25 @@ def test_the_journal_keeps_the_last_acknowledged_content_and_what_may_have_follo
         [],
         2,
     )
+
+
+def test_what_was_acknowledged_after_a_cut_off_is_not_expected_in_an_export() -> None:
+    def at(moment: str, line: str) -> str:
+        return json.dumps({**json.loads(line), "at": moment}) + "\n"
+
+    first, second, third = content("1"), content("2"), content("3")
+    lines = [
+        at("2026-01-01T10:00:00.000+00:00", entry("acknowledged", 7, first)),
+        at("2026-01-01T10:00:01.000+00:00", entry("acknowledged", 8, first)),
+        at("2026-01-01T10:00:09.000+00:00", entry("acknowledged", 7, second, "update")),
+        at("2026-01-01T10:00:09.000+00:00", entry("unknown", 8, third, "update")),
+        at("2026-01-01T10:00:09.000+00:00", entry("acknowledged", 9, first)),
+    ]
+    until = datetime.fromisoformat("2026-01-01T10:00:01+00:00")
+    recorded = load_client.read_journal(iter(lines), "acme", until)
+    assert (recorded.acknowledged, sorted(recorded.expected)) == (2, [7, 8])
+    assert recorded.expected[7].acknowledged == first
+    assert recorded.expected[8].unknown == [third]
 
 
 def test_an_id_handed_out_twice_is_a_lost_write() -> None:

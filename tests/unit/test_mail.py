@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.header import decode_header, make_header
 from email.policy import SMTP, default
 from email.utils import getaddresses
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -81,6 +82,17 @@ def test_attachments_keep_name_and_bytes() -> None:
         "UserID": "",
         "Password": "",
     }
+
+
+def test_a_file_is_attached_as_it_is(tmp_path: Path) -> None:
+    content = bytes(range(256)) + b"\r\n.\r\n\n"
+    (tmp_path / "x.pdf").write_bytes(content)
+    quote = Attachment.from_file(tmp_path / "x.pdf", name="御見積書.pdf", media_type="application/pdf")
+    (attachment,) = reread(mail(attachments=[quote])).iter_attachments()
+    assert (attachment.get_filename(), attachment.get_content_type()) == ("御見積書.pdf", "application/pdf")
+    assert attachment.get_content() == content
+    with pytest.raises(MigrationError, match=r"none\.pdf cannot be read: No such file.*\(mail-attachment\)"):
+        Attachment.from_file(tmp_path / "none.pdf", name="x.pdf", media_type="application/pdf")
 
 
 @pytest.mark.parametrize(

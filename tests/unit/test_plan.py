@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ireporter.data_total import DataTotal, TreeData
 from ireporter.errors import MigrationError
-from ireporter.plan_estimate import Sizes, estimate, seconds_of
+from ireporter.plan_estimate import estimate, seconds_of
 from ireporter.plan_facts import Facts
 from ireporter.plan_settings import PlanSettings
 from ireporter.plan_shared_to_dedicated import PlanInput, plan
@@ -273,6 +274,11 @@ def test_a_price_is_a_configuration_error(key: str) -> None:
     ]
 
 
+def test_a_quote_of_the_other_migration_is_a_price_here() -> None:
+    name = "ireporter_tenant_accepted_quote_number"
+    assert list(failed(replace(good(), variable_names=[name], known_variables=[name]))) == ["R02-price"]
+
+
 @pytest.mark.parametrize("key", ["exclude", "only_tables", "include", "skip_files", "where_filter", "data_selection"])
 def test_nobody_chooses_data(key: str) -> None:
     assert list(failed(replace(good(), contract={"submitted": "2026-11-25", key: []}))) == ["R13-selection"]
@@ -397,19 +403,21 @@ def test_a_tenant_with_nothing_in_it_passes_and_says_zero() -> None:
     assert result["estimate"]["freeze_seconds"] == 90.0  # type: ignore[index]
 
 
-SIZES = st.builds(Sizes, *[st.integers(0, 10**13)] * 3)
+SIZES = st.builds(
+    lambda database, *tree: DataTotal(database, (), (TreeData("x", *tree),)), *[st.integers(0, 10**13)] * 3
+)
 
 
 @given(SIZES, SIZES)
-def test_more_data_never_takes_less_time(one: Sizes, other: Sizes) -> None:
-    both = Sizes(one.database_bytes + other.database_bytes, one.files + other.files, one.file_bytes + other.file_bytes)
+def test_more_data_never_takes_less_time(one: DataTotal, other: DataTotal) -> None:
+    both = DataTotal(one.database_bytes + other.database_bytes, (), one.trees + other.trees)
     for phase in ("prepare", "freeze"):
         alone = seconds_of(estimate(one, PlanSettings()), phase)  # type: ignore[arg-type]
         assert 0 <= alone <= seconds_of(estimate(both, PlanSettings()), phase)  # type: ignore[arg-type]
 
 
 @given(SIZES)
-def test_what_remains_is_the_sum_of_its_parts(sizes: Sizes) -> None:
+def test_what_remains_is_the_sum_of_its_parts(sizes: DataTotal) -> None:
     parts = estimate(sizes, PlanSettings())
     freeze = [part.name for part in parts if part.phase == "freeze"]
     total = seconds_of(parts, "freeze")

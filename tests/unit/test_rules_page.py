@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ireporter.billing_calendar import BillingCalendar
+from ireporter.data_total import data_total
+from ireporter.errors import MigrationError
+from ireporter.plan_cloud_export import CloudExportInput, plan_cloud_export
 from ireporter.plan_facts import Facts
 from ireporter.plan_settings import PlanSettings
 from ireporter.plan_shared_to_dedicated import PlanInput, plan
 
+from tests.unit.cloud_export_example import good as good_export
+from tests.unit.cloud_export_example import with_fact as export_fact
+from tests.unit.cloud_export_example import with_term
 from tests.unit.test_plan import NOON, good, with_fact
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
-NOT_BUILT = {"R03", "R04", "R06", "R07", "R08", "R09", "R15", "R17", "R18"}
 
 
 def row(rule: str) -> str:
@@ -22,18 +30,20 @@ def row(rule: str) -> str:
     return line
 
 
+def gates_of(result: dict[str, object]) -> list[dict[str, Any]]:
+    gates = result["gates"]
+    assert isinstance(gates, list)
+    return gates
+
+
 def test_every_rule_has_one_row() -> None:
     assert re.findall(r"^\| (R\d\d) \|", PAGE, re.MULTILINE) == [f"R{number:02}" for number in range(1, 24)]
 
 
-def test_what_is_not_built_says_so() -> None:
-    assert {f"R{number:02}" for number in range(1, 24) if "| not built yet (S) |" in row(f"R{number:02}")} == NOT_BUILT
-
-
 def test_every_rule_with_a_gate_names_it_and_no_other_claims_one() -> None:
-    gates = plan(good())["gates"]
-    assert isinstance(gates, list)
-    rules = {gate["rule"] for gate in gates} - {""}
+    rules = {
+        gate["rule"] for result in (plan(good()), plan_cloud_export(good_export())) for gate in gates_of(result)
+    } - {""}
     assert {f"R{number:02}" for number in range(1, 24) if f"`R{number:02}-" in row(f"R{number:02}")} == rules
 
 
@@ -44,16 +54,29 @@ def test_every_check_of_our_own_is_on_the_page() -> None:
     named = re.findall(r"`([a-z-]+(?:-…)?)`", PAGE)
     exact = {name.removesuffix("-…") for name in named}
     starts = tuple(name.removesuffix("…") for name in named if name.endswith("…"))
-    for given in (nothing, good(), with_fact({"failed": True, "msg": "broken"}, "source")):
-        gates = plan(given)["gates"]
-        assert isinstance(gates, list)
-        own = [gate["id"] for gate in gates if gate["rule"] == ""]
+    results = [plan(given) for given in (nothing, good(), with_fact({"failed": True, "msg": "broken"}, "source"))]
+    unknown = CloudExportInput(
+        now=NOON, begins_now=False, facts=Facts({}), settings=PlanSettings(), known_variables=["x"]
+    )
+    broken = replace(good_export(), facts=Facts({"delivery": {"failed": True, "msg": "broken"}}))
+    results += [plan_cloud_export(given) for given in (unknown, good_export(), broken)]
+    for result in results:
+        own = [gate["id"] for gate in gates_of(result) if gate["rule"] == ""]
         assert [name for name in own if name not in exact and not name.startswith(starts)] == []
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z_]+\.py)`", PAGE))))
 def test_every_file_named_exists(name: str) -> None:
     assert (ROOT / "module_utils" / "ireporter" / name).is_file()
+
+
+def test_what_the_operator_sees_of_the_quote_is_what_the_page_says() -> None:
+    with pytest.raises(MigrationError) as refused:
+        data_total(Facts({}))
+    assert f"`{refused.value}`" in row("R03")
+    with pytest.raises(MigrationError) as refused:
+        BillingCalendar.read({"start": "09:00", "end": 1080})
+    assert f"`{refused.value}`" in row("R04")
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(templates/[a-z_.0-9]+)`", PAGE))))
@@ -74,7 +97,20 @@ def test_every_template_named_exists(name: str) -> None:
 )
 def test_what_the_operator_sees_is_what_the_page_says(rule: str, changes: dict[str, object]) -> None:
     result = plan(PlanInput(**{**vars(good()), **changes}))  # type: ignore[arg-type]
-    gates = result["gates"]
-    assert isinstance(gates, list)
-    messages = [gate["message"] for gate in gates if gate["rule"] == rule]
+    messages = [gate["message"] for gate in gates_of(result) if gate["rule"] == rule]
+    assert any(f"`{message}`" in row(rule) for message in messages), messages
+
+
+@pytest.mark.parametrize(
+    ("rule", "given"),
+    [
+        ("R03", with_term("Q-1", "accepted_quote_number")),
+        ("R06", with_term(None, "paperwork")),
+        ("R07", with_term("2026-11-17", "licence_from")),
+        ("R08", export_fact(121, "source", "accounts")),
+        ("R09", with_term(None, "webdav", "confirmed_at")),
+    ],
+)
+def test_what_the_operator_sees_of_an_export_is_what_the_page_says(rule: str, given: CloudExportInput) -> None:
+    messages = [gate["message"] for gate in gates_of(plan_cloud_export(given)) if gate["rule"] == rule]
     assert any(f"`{message}`" in row(rule) for message in messages), messages

@@ -54,6 +54,18 @@ def test_a_run_from_start_to_finish(bench: Bench) -> None:
     assert bench.start(session="s2")["id"] != started["id"]
 
 
+def test_after_a_pause_another_session_goes_on_at_once(bench: Bench) -> None:
+    first = bench.start()
+    bench.record(first["id"], step="prepare")
+    with pytest.raises(MigrationError, match=r"\(run-lock\)"):
+        bench.start(session="s2")
+    bench.record(first["id"], pause=True, step="prepare", event="prepared")
+    again = bench.start(session="s2")
+    assert (again["id"], again["resumed"]) == (first["id"], True)
+    with pytest.raises(MigrationError, match=r"\(run-lock\)"):
+        bench.record(first["id"])
+
+
 def test_a_failed_run_is_resumed_as_the_next_attempt(bench: Bench) -> None:
     first = bench.start()
     bench.record(first["id"], status="failed", reason="The disk was full")

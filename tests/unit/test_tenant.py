@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ireporter.commands import run
+from ireporter.database_groups import TableGroups
 from ireporter.errors import MigrationError
-from ireporter.tenant_database_info import table_group
 from ireporter.tenant_http import TenantHttp, _result_code
 from ireporter.tenant_info import tree_facts
 from ireporter.tenant_model import Tree, parse
@@ -139,19 +140,56 @@ def test_a_tree_is_counted_as_it_is(tmp_path: Path) -> None:
     assert (facts["files"], facts["directories"]) == (4, 1)
     assert facts["bytes"] == 5 + 3 + len("nowhere")
     assert facts["newest_mtime"] == 4_000_000_000
+    assert facts["newest_file_change"] == first.stat().st_ctime  # a time in the future is nothing to wait for
     assert tree_facts("x", tmp_path / "missing")["exists"] is False
 
 
 @pytest.mark.parametrize(
     ("name", "group"),
     [
-        ("rep_top", "rep"),
-        ("report_12_s_1", "report"),
-        ("def_top", "def"),
-        ("mst_user", "mst"),
+        ("rep_top", "report"),
+        ("report_12_s_1", "linkage"),
+        ("report_notes", "other"),
+        ("def_top", "definition"),
+        ("mst_user", "master"),
+        ("mst_Custom ラベル", "master"),
         ("log_login", "log"),
         ("tmp", "other"),
     ],
 )
 def test_groups_of_tables(name: str, group: str) -> None:
-    assert table_group(name) == group
+    assert TableGroups().of(name) == group
+
+
+def test_groups_are_a_setting_and_the_first_that_fits_counts() -> None:
+    groups = TableGroups.read({"photos": ["rep_cluster", "rep_*image*"], "reports": ["rep_*", "report_[0-9]*"]})
+    assert [groups.of(name) for name in ("rep_cluster", "rep_top", "report_1_s_1", "REP_TOP", "def_top")] == [
+        "photos", "reports", "reports", "other", "other",
+    ]  # fmt: skip
+    assert groups.add_up(100, [("photos", 30), ("other", 5), ("photos", 1)], 7) == {
+        "photos": 31, "reports": 0, "other": 5, "large_objects": 7, "system": 57,
+    }  # fmt: skip
+    assert groups.add_up(10, [("photos", 30)], 0)["system"] == 0
+
+
+@pytest.mark.parametrize(
+    "given", [{"x": "rep_*"}, {"x": []}, {"x": [1]}, {"x": None}, {"other": ["a"]}, {"system": ["a"]}]
+)
+def test_groups_that_make_no_sense_are_refused(given: dict[str, object]) -> None:
+    with pytest.raises(MigrationError, match="table-groups"):
+        TableGroups.read(given)
+
+
+def test_a_file_counts_as_new_from_when_it_was_put_there_and_a_folder_never(tmp_path: Path) -> None:
+    begun = time.time() - 1
+    assert tree_facts("webdav", tmp_path)["newest_file_change"] is None
+    old = tmp_path / "old"
+    old.write_text("x")
+    os.utime(old, (1, 1))
+    arrived = tree_facts("webdav", tmp_path)
+    assert arrived["newest_file_change"] == old.stat().st_ctime >= begun  # type: ignore[operator]
+    time.sleep(0.02)
+    (tmp_path / "probe").write_text("x")
+    (tmp_path / "probe").unlink()
+    (tmp_path / "folder").mkdir()
+    assert tree_facts("webdav", tmp_path)["newest_file_change"] == arrived["newest_file_change"]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 _PLUGIN = Path(__file__).resolve().parents[2] / "plugins" / "callback" / "undo_when_interrupted.py"
 
@@ -50,6 +51,13 @@ def test_the_way_to_the_servers_is_kept_and_the_choice_of_tasks_is_not(plugin, m
     assert json.loads(command[-1]) == {"shared_to_dedicated_interrupted_sessions": {"acme": "abc"}}
 
 
+def test_each_kind_of_migration_is_undone_as_such(plugin, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/ansible-playbook", "playbooks/cloud_export.yml"])
+    command = plugin.undo_command(Path("/p/cloud_export.yml"), {"subset": "bravo"}, {"bravo": "abc"})
+    assert command[2] == "/p/rollback.yml"
+    assert json.loads(command[-1]) == {"cloud_export_interrupted_sessions": {"bravo": "abc"}}
+
+
 @pytest.mark.parametrize("how", ["recap", "nothing begun", "child"])
 def test_nothing_is_undone_after_a_recap_before_a_begin_or_in_a_child(plugin, monkeypatch, how: str) -> None:
     monkeypatch.setattr(plugin.subprocess, "run", lambda *_a, **_k: pytest.fail("it undid"))
@@ -59,3 +67,16 @@ def test_nothing_is_undone_after_a_recap_before_a_begin_or_in_a_child(plugin, mo
     if how == "recap":
         callback.v2_playbook_on_stats(None)
     callback._undo(Path("/p/shared_to_dedicated.yml"), plugin.os.getpid() + (how == "child"))
+
+
+def test_a_playbook_that_chooses_its_role_shows_it_to_the_roles_that_one_includes() -> None:
+    """Without ``public``, the defaults of the role's dependencies are unknown there (seen: the name was not restored)."""
+    chosen = [
+        task["ansible.builtin.include_role"]
+        for path in (_PLUGIN.parents[2] / "playbooks").glob("*.yml")
+        for play in yaml.safe_load(path.read_text(encoding="utf-8"))
+        for task in play.get("tasks", [])
+        if "ansible.builtin.include_role" in task
+    ]
+    assert len(chosen) == 4
+    assert all(role.get("public") for role in chosen)

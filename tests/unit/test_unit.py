@@ -195,7 +195,7 @@ def test_the_worker_leaves_a_result_whatever_happens(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_work_is_there() -> None:
-    assert set(work.table()) == {"database", "files", "verification"}
+    assert set(work.table()) == {"bundle", "database", "files", "import", "picture", "throughput", "verification"}
     for module in work.WORKS.values():
         assert callable(importlib.import_module(f"ireporter.{module}").run)
 

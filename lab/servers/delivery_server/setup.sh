@@ -1,0 +1,3 @@
+enable nginx.service
+systemctl daemon-reload
+systemctl start nginx.service
