@@ -14,8 +14,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -65,8 +65,10 @@ class Dump:
             process_group=0,
         )  # fmt: skip
 
-    def files(self) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+    def files(self) -> Generator[tuple[str, int, Iterator[bytes]]]:
         """Name, size and content of every file, each complete; to be read to its end, then it is gone.
+
+        Closed, no file is open any more: left half read, one would hold its room on a disk that is full.
 
         :raises MigrationError: the dump failed.
         """
@@ -85,7 +87,8 @@ class Dump:
                 self._measure(name)
                 path = self.folder / name
                 size = path.stat().st_size
-                yield name, size, self._content(path)
+                with closing(self._content(path)) as content:
+                    yield name, size, content
                 self._taken.add(name)
                 path.unlink()
 
@@ -105,7 +108,7 @@ class Dump:
             os.close(worker)
         self._errors.close()
 
-    def _content(self, path: Path) -> Iterator[bytes]:
+    def _content(self, path: Path) -> Generator[bytes]:
         looked = 0
         with path.open("rb", buffering=0) as file:
             while chunk := file.read(READ_BYTES):

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,8 +133,8 @@ def _size(packed: Packed) -> int:
     return int(total[1])
 
 
-def content(packed: Packed) -> Iterator[bytes]:
-    """The tar itself.
+def content(packed: Packed) -> Generator[bytes]:
+    """The tar itself. Closed, GNU tar has ended.
 
     :raises MigrationError: GNU tar failed, for instance because a file changed.
     """

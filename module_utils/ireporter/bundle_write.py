@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -267,8 +268,9 @@ def _add_dump(writer: Writer, order: Order, version: int, snapshot: str) -> int:
     folder.mkdir(mode=0o700)
     dump = Dump(order.picture, (version,), folder, jobs=order.jobs, limit=_WAITING_BYTES, snapshot=snapshot)
     try:
-        for name, size, chunks in dump.files():
-            writer.add(f"data/database/{name}", size, chunks)
+        with closing(dump.files()) as files:
+            for name, size, chunks in files:
+                writer.add(f"data/database/{name}", size, chunks)
     finally:
         dump.close()
     return dump.most_on_disk
@@ -278,7 +280,8 @@ def _add_tree(writer: Writer, packed: Packed) -> None:
     manifest, tar = tree_members(packed.tree.name)
     with packed.manifest.open("rb") as file:
         writer.add(manifest, packed.manifest.stat().st_size, iter(lambda: file.read(READ_BYTES), b""))
-    writer.add(tar, packed.tar_bytes, content(packed))
+    with closing(content(packed)) as chunks:
+        writer.add(tar, packed.tar_bytes, chunks)
 
 
 def _read_back(

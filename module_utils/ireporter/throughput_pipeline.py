@@ -8,6 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -137,7 +138,8 @@ def add_tree(writer: Writer, packed: Packed) -> None:
     """A file tree, as it goes into a bundle."""
     manifest, tar = tree_members(packed.tree.name)
     writer.add(manifest, packed.manifest.stat().st_size, chunks_of([packed.manifest]))
-    writer.add(tar, packed.tar_bytes, content(packed))
+    with closing(content(packed)) as chunks:
+        writer.add(tar, packed.tar_bytes, chunks)
 
 
 def chunks_of(paths: Iterable[Path]) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -158,9 +159,8 @@ class _Sampler:
             source = FileTree(TREE, tree, tree, None)
             packed = look_at_tree(source, place)
             tar = place / "tar"
-            with tar.open("xb") as file:
-                for chunk in content(packed):
-                    file.write(chunk)
+            with tar.open("xb") as file, closing(content(packed)) as chunks:
+                file.writelines(chunks)
             self._parts("files", amount, [tar])
             for path in (packed.manifest, packed.names, tar):
                 path.unlink()

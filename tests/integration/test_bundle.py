@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import bagit
@@ -17,6 +18,7 @@ import pytest
 from ireporter import bundle, bundle_dump, bundle_encryption, file_manifest, verification
 from ireporter.bundle_contents import database_facts
 from ireporter.bundle_format import BASE, Paths
+from ireporter.bundle_tar import Writer
 from ireporter.database_connection import Address, exported_snapshot
 from ireporter.errors import MigrationError
 from ireporter.verification_rows import Seeds
@@ -274,6 +276,39 @@ def test_an_openssh_key_is_a_recipient_too(kit: Kit, cluster: Cluster, nasty: st
     spec = kit.present(tmp_path, cluster.conninfo(nasty), [], recipient=key.with_suffix(".pub").read_text())
     assert kit.run(spec)["changed"] is True
     assert kit.run({**kit.received(tmp_path), "identity": str(key)})["rows"] == 2535
+
+
+@pytest.mark.parametrize("member", ["data/database/", "data/files/"])
+def test_nothing_is_left_open_when_it_fails_half_way(
+    kit: Kit,
+    cluster: Cluster,
+    nasty: str,
+    trees: list[dict[str, object]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    member: str,
+) -> None:
+    """Of a file that is still open, a full disk would get nothing back. The error, kept here, holds whatever it went through."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    add = Writer.add
+
+    def failing(writer: Writer, name: str, size: int, chunks: Iterable[bytes]) -> None:
+        def fails() -> Iterator[bytes]:
+            for chunk in chunks:
+                yield chunk
+                raise full
+
+        content = name.startswith(member) and name.endswith((".dat", ".tar")) and size
+        add(writer, name, size, fails() if content else chunks)
+
+    monkeypatch.setattr(Writer, "add", failing)
+    with pytest.raises(MigrationError, match=r"is full \(disk-full\)") as raised:
+        kit.run(kit.present(tmp_path, cluster.conninfo(nasty), trees))
+    assert raised.value.__cause__ is full
+    opened = [os.readlink(descriptor) for descriptor in Path("/proc/self/fd").iterdir() if descriptor.is_symlink()]
+    assert [path for path in opened if path.startswith(str(tmp_path))] == []
+    programs = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
+    assert not any(Path(f"/proc/{number}/comm").read_text() == "tar\n" for text in programs for number in text.split())
 
 
 def test_what_waits_on_disk_is_bounded(
