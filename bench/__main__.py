@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import caches, copying, estimating, exporting, files, importing, machine, migration, verifying
+from bench import caches, copying, downtime, estimating, exporting, files, importing, machine, migration, verifying
 from bench.commands import BenchError
 from bench.data import make_database, make_trees
 from bench.figures import Findings, Judgement, Target, judge, medians, table
@@ -25,7 +25,7 @@ from bench.pair import Pair
 from bench.servers import two_servers, used_settings
 from bench.tenant import Tenant
 
-PARTS = ("copy", "verify", "files", "export", "import", "estimate", "run")
+PARTS = ("copy", "verify", "files", "export", "import", "estimate", "downtime", "run")
 GIGABYTES = 2.0
 FILES_PER_GIGABYTE = 50_000
 LEAST_RUNS = 3
@@ -36,6 +36,7 @@ TARGETS: dict[str, Sequence[Target]] = {
     "export": exporting.TARGETS,
     "import": importing.TARGETS,
     "estimate": estimating.TARGETS,
+    "downtime": downtime.TARGETS,
     "run": migration.TARGETS,
 }
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -91,6 +92,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             _part(report, "files", files.measure(files.Trees(source, directory), options.runs))
         if "export" in parts or "estimate" in parts:
             _whole_tenant(options, parts, directory, report)
+        if "downtime" in parts:
+            _say("downtime: the lab")
+            _part(report, "downtime", downtime.measure(options.runs, options.gigabytes, wanted_files))
         if "run" in parts:
             _say("run: the lab")
             _part(report, "run", migration.measure(options.runs))

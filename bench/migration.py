@@ -4,21 +4,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-from pathlib import Path
-from typing import Any
-
-from bench.commands import ROOT, BenchError, Command, run
+from bench.commands import BenchError, Command, run
 from bench.figures import COUNT, Findings, Target
+from bench.playbook import play
 from bench.playbook_output import (
     FREEZE_BEGINS,
     FREEZE_ENDS,
     TTL_WAIT,
     changed,
-    parse,
     remote_tasks,
     seconds_of,
 )
@@ -43,34 +36,13 @@ def measure(runs: int) -> Findings:
     run(Command(["script/lab", "up"]))
     for _round in range(runs):
         run(Command(["script/lab", "reset", "--gigabytes", _GIGABYTES, "--files", _FILES]))
-        _play(*_MIGRATE, "--tags", "prepare")
+        play(*_MIGRATE, "--tags", "prepare")
         typed = " ".join(("ansible-playbook", *_MIGRATE))
-        took, played = _play(*_MIGRATE)
+        took, played = play(*_MIGRATE)
         found.add(FULL, took - seconds_of(played, TTL_WAIT), command=typed)
         found.add(REMOTE_TASKS, remote_tasks(played, FREEZE_BEGINS, FREEZE_ENDS), unit=COUNT, command=typed)
-        took, played = _play(*_MIGRATE)
+        took, played = play(*_MIGRATE)
         if changed(played, _TENANT):
             raise BenchError(f"The second run changed {changed(played, _TENANT)} tasks")
         found.add(AGAIN, took, command=typed)
     return found
-
-
-def _play(*arguments: str) -> tuple[float, dict[str, Any]]:
-    program = Path(sys.executable).with_name("ansible-playbook")
-    began = time.perf_counter()
-    completed = subprocess.run(
-        [str(program), *arguments],
-        cwd=ROOT,
-        env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    took = time.perf_counter() - began
-    if completed.returncode != 0:
-        raise BenchError(
-            f"ansible-playbook {' '.join(arguments)} exited {completed.returncode}: "
-            f"{completed.stdout[-3000:]}{completed.stderr[-1000:]}"
-        )
-    return took, parse(completed.stdout)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bench import __main__ as command_line
-from bench import commands, memory, migration, playbook_output
+from bench import commands, downtime, memory, migration, playbook_output
 from bench.commands import BenchError, Command
 from bench.figures import Findings, Measurement, Target, judge, medians, table
 
@@ -252,7 +252,7 @@ def test_a_migration_is_measured_without_its_wait_on_fresh_servers_each_time(mon
         seconds, changes = next(runs)
         return seconds, played_migration(changes)
 
-    monkeypatch.setattr(migration, "_play", play)
+    monkeypatch.setattr(migration, "play", play)
     monkeypatch.setattr(migration, "run", lambda command: done.append(command.argv[1]))
     found = migration.measure(2).measurements
     assert found[migration.FULL].values == [70.0, 80.0]
@@ -263,10 +263,48 @@ def test_a_migration_is_measured_without_its_wait_on_fresh_servers_each_time(mon
 
 
 def test_a_second_migration_that_changes_something_is_no_second_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migration, "_play", lambda *arguments: (1.0, played_migration(2)))
+    monkeypatch.setattr(migration, "play", lambda *arguments: (1.0, played_migration(2)))
     monkeypatch.setattr(migration, "run", lambda command: None)
     with pytest.raises(BenchError, match="second run changed 2 tasks"):
         migration.measure(1)
+
+
+def load(*, outage: float, failed: int = 0) -> dict[str, Any]:
+    """What the load client says, as far as it is asked."""
+    tablets = {
+        "role": "tablets",
+        "outage_seconds": outage,
+        "writes_per_second_while_serving": 21.0,
+        "acknowledged_writes": 900,
+    }
+    neighbour = {"role": "neighbour", "failed_requests": failed, "requests_per_second": 11.0}
+    return {"tablets": 20, "tenants": {"acme": tablets, "bravo": neighbour}}
+
+
+def test_a_downtime_is_the_tablets_and_the_first_file_pass_comes_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    loads = iter([load(outage=18.5), load(outage=20.5)])
+
+    def under_load(*arguments: str) -> tuple[float, dict[str, Any]]:
+        done.append(" ".join(arguments[-4:]))
+        return 100.0, next(loads)
+
+    monkeypatch.setattr(downtime, "run", lambda command: done.append(" ".join(command.argv[1:])))
+    monkeypatch.setattr(downtime, "play", lambda *arguments: done.append(" ".join(arguments[-4:])))
+    monkeypatch.setattr(downtime, "_under_load", under_load)
+    found = downtime.measure(2, 10.0, 7).measurements
+    assert found[downtime.DOWNTIME].values == [18.5, 20.5]
+    assert found[downtime.WRITES].values == [900, 900]
+    lab = ["reset --gigabytes 10.0 --files 7", "reset delivery01"]
+    assert done == ["up", *[*lab, "--limit acme --tags prepare", "--limit acme --tags cut_over"] * 2]
+
+
+def test_a_downtime_that_hurt_a_neighbour_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downtime, "run", lambda command: None)
+    monkeypatch.setattr(downtime, "play", lambda *arguments: None)
+    monkeypatch.setattr(downtime, "_under_load", lambda *arguments: (1.0, load(outage=1.0, failed=3)))
+    with pytest.raises(BenchError, match="3 requests of neighbour bravo failed"):
+        downtime.measure(1, 2.0, 7)
 
 
 def test_output_without_json_is_a_failure() -> None:

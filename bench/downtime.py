@@ -1,0 +1,58 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Part ``downtime``: how long an export on the lab keeps 20 writing tablets out, whatever the size of the tenant."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.commands import BenchError, Command, run
+from bench.figures import COUNT, Findings, Target
+from bench.playbook import play
+from lab.demo_parts import SETTLE_SECONDS, TENANT, load_shortcomings, start_load, stop_load
+from lab.demo_self_hosted import INVENTORIES
+from lab.load_configuration import write_load_configuration
+
+DOWNTIME = "downtime of an export as tablets see it"
+CUT_OVER = "the export from gate to mails, under load"
+WRITES = "writes acknowledged"
+TARGETS = (Target(DOWNTIME, 60),)
+
+_EXPORT = (*INVENTORIES, "playbooks/cloud_export.yml", "--limit", TENANT)
+
+
+def measure(runs: int, gigabytes: float, files: int) -> Findings:
+    """Fresh servers and data each time; the first file pass comes before the window, as in life.
+
+    :raises BenchError: a playbook failed, the load was less than the demo's, or a neighbour noticed.
+    """
+    found = Findings(details={"gigabytes": gigabytes, "files": files})
+    typed = " ".join(("ansible-playbook", *_EXPORT, "--tags", "cut_over"))
+    run(Command(["script/lab", "up"]))
+    for _round in range(runs):
+        run(Command(["script/lab", "reset", "--gigabytes", str(gigabytes), "--files", str(files)]))
+        run(Command(["script/lab", "reset", "delivery01"]))
+        play(*_EXPORT, "--tags", "prepare")
+        took, load = _under_load(*_EXPORT, "--tags", "cut_over")
+        if shortcomings := load_shortcomings(load):
+            raise BenchError(" ".join(shortcomings))
+        found.add(DOWNTIME, load["tenants"][TENANT]["outage_seconds"], command=typed)
+        found.add(CUT_OVER, took, command=typed)
+        found.add(WRITES, load["tenants"][TENANT]["acknowledged_writes"], unit=COUNT, command=typed)
+    return found
+
+
+def _under_load(*arguments: str) -> tuple[float, dict[str, Any]]:
+    with tempfile.TemporaryDirectory(prefix="ireporter-bench-") as name:
+        logs = Path(name)
+        load = start_load(logs, write_load_configuration(logs / "load.json"), logs / "writes.jsonl")
+        try:
+            time.sleep(SETTLE_SECONDS)
+            took, _played = play(*arguments)
+            time.sleep(SETTLE_SECONDS)
+        finally:
+            summary = stop_load(logs, load)
+    return took, summary
