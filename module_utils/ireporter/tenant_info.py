@@ -20,9 +20,10 @@ from .freeze_steps import obstacles
 from .host_facts import disk, time_synchronisation
 from .tenant_model import STATE_DIRECTORY, Tenant
 from .tenant_server import Server
-from .tenant_state import ABSENT, FROZEN, NONE, OPEN, observe
+from .tenant_state import ABSENT, FROZEN, NONE, OPEN, Observation, observe
 from .tenant_units import Units
 
+_LOOKS = 3
 _POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql")
 _POSTGRESQL_SOCKETS = Path("/var/run/postgresql")
 _POSTGRESQL_DATA = Path("/var/lib/postgresql")
@@ -41,13 +42,43 @@ def gather(
     :param everything: also sizes, accounts and obstacles; otherwise state, lease, version and server only.
     :param path_scan_rows: so many rows of each table at most are searched for texts that point at this server.
     :param disks: further folders by what they are for; how much room is there is looked at, too.
-    :raises MigrationError: something could not be looked at: unknown is a failure.
+    :raises MigrationError: something could not be looked at: unknown is a failure; or the tenant does not stay as it is (check
+        ``tenant-changing``).
     """
+    begun = server.clock.monotonic()
+    for _look in range(_LOOKS):
+        seen = observe(server)
+        facts = _facts(
+            server,
+            seen,
+            everything=everything,
+            path_scan_rows=path_scan_rows,
+            table_groups=table_groups,
+            disks=disks,
+        )
+        # A freeze that another run began meanwhile would look like obstacles that nobody made.
+        if not everything or observe(server).state == seen.state:
+            facts["seconds"] = round(server.clock.monotonic() - begun, 3)
+            return facts
+    raise MigrationError(
+        f"Tenant {server.tenant.name} was frozen or opened {_LOOKS} times while it was looked at: another run is at work on it",
+        check="tenant-changing",
+        action="See playbooks/status.yml for whose it is, and run again when it has ended",
+    )
+
+
+def _facts(
+    server: Server,
+    seen: Observation,
+    *,
+    everything: bool,
+    path_scan_rows: int,
+    table_groups: TableGroups,
+    disks: Mapping[str, Path],
+) -> dict[str, object]:
     # On a bare server python3-psycopg is missing, and what is below must load all the same.
     from .tenant_database_info import database_content, database_facts, server_version  # noqa: PLC0415
 
-    begun = server.clock.monotonic()
-    seen = observe(server)
     version, data_directory = server_version(server.tenant)
     facts: dict[str, object] = {
         "state": seen.state,
@@ -77,7 +108,6 @@ def gather(
         facts["file_trees"] = [tree_facts(tree.name, tree.path) for tree in server.tenant.file_trees]
         facts["accounts"] = server.database.count(server.tenant.accounts_query) if exists else None
         facts["obstacles"] = [] if seen.state == ABSENT else _obstacles(server, seen.state)
-    facts["seconds"] = round(server.clock.monotonic() - begun, 3)
     return facts
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ireporter import tenant_info
 from ireporter.commands import run
 from ireporter.database_groups import TableGroups
 from ireporter.errors import MigrationError
@@ -193,3 +196,25 @@ def test_a_file_counts_as_new_from_when_it_was_put_there_and_a_folder_never(tmp_
     (tmp_path / "probe").unlink()
     (tmp_path / "folder").mkdir()
     assert tree_facts("webdav", tmp_path)["newest_file_change"] == arrived["newest_file_change"]
+
+
+def test_a_tenant_that_is_frozen_while_it_is_looked_at_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the beginning of another run's freeze would be taken for obstacles that somebody left."""
+    states = iter(["open", "frozen", "frozen", "frozen"])
+    monkeypatch.setattr(tenant_info, "observe", lambda _server: SimpleNamespace(state=next(states)))
+    monkeypatch.setattr(tenant_info, "_facts", lambda _server, seen, **_more: {"state": seen.state})
+    assert look_at_everything()["state"] == "frozen"
+    assert next(states, None) is None
+
+
+def test_a_tenant_that_does_not_stay_as_it_is_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = itertools.cycle(["open", "frozen"])
+    monkeypatch.setattr(tenant_info, "observe", lambda _server: SimpleNamespace(state=next(states)))
+    monkeypatch.setattr(tenant_info, "_facts", lambda _server, seen, **_more: {"state": seen.state})
+    with pytest.raises(MigrationError, match=r"another run is at work on it \(tenant-changing\)"):
+        look_at_everything()
+
+
+def look_at_everything() -> dict[str, object]:
+    server: Any = SimpleNamespace(clock=SimpleNamespace(monotonic=lambda: 0.0), tenant=SimpleNamespace(name="acme"))
+    return tenant_info.gather(server, everything=True, path_scan_rows=0, table_groups=TableGroups())
