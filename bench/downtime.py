@@ -4,15 +4,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-from bench.commands import BenchError, Command, run
+from bench.commands import ROOT, BenchError, Command, run
 from bench.figures import COUNT, Findings, Target
 from bench.playbook import play
-from lab.demo_parts import SETTLE_SECONDS, TENANT, load_shortcomings, start_load, stop_load
+from lab.demo_parts import SETTLE_SECONDS, TENANT, fresh_folder, load_shortcomings, start_load, stop_load
 from lab.demo_self_hosted import INVENTORIES
 from lab.load_configuration import write_load_configuration
 
@@ -20,6 +18,7 @@ DOWNTIME = "downtime of an export as tablets see it"
 CUT_OVER = "the export from gate to mails, under load"
 WRITES = "writes acknowledged"
 TARGETS = (Target(DOWNTIME, 60),)
+LOGS = ROOT / "build" / "bench"
 
 _EXPORT = (*INVENTORIES, "playbooks/cloud_export.yml", "--limit", TENANT)
 
@@ -46,13 +45,11 @@ def measure(runs: int, gigabytes: float, files: int) -> Findings:
 
 
 def _under_load(*arguments: str) -> tuple[float, dict[str, Any]]:
-    with tempfile.TemporaryDirectory(prefix="ireporter-bench-") as name:
-        logs = Path(name)
-        load = start_load(logs, write_load_configuration(logs / "load.json"), logs / "writes.jsonl")
-        try:
-            time.sleep(SETTLE_SECONDS)
-            took, _played = play(*arguments)
-            time.sleep(SETTLE_SECONDS)
-        finally:
-            summary = stop_load(logs, load)
+    load = start_load(fresh_folder(LOGS), write_load_configuration(LOGS / "load.json"), LOGS / "writes.jsonl")
+    try:
+        time.sleep(SETTLE_SECONDS)
+        took, _played = play(*arguments)
+        time.sleep(SETTLE_SECONDS)
+    finally:
+        summary = stop_load(LOGS, load)
     return took, summary
