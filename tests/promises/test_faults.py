@@ -149,13 +149,16 @@ IN_EVERY_RUN = {
 
 @pytest.fixture(scope="module")
 def without_a_migration(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> int:
-    """How many of the neighbours' requests fail when the shared PostgreSQL is restarted and nothing else happens."""
+    """How many of the neighbours' requests fail when the shared PostgreSQL is restarted and nothing else happens: the worst of three."""
     lab.prepare()
-    with Load(tmp_path_factory.mktemp("control")) as load:
-        lab.on("shared01", RESTART)
-        load.works_again()
-        load.stop()
-        return load.neighbours_failed()
+    failed = []
+    for number in range(3):
+        with Load(tmp_path_factory.mktemp(f"control-{number}")) as load:
+            lab.on("shared01", RESTART)
+            load.works_again()
+            load.stop()
+            failed.append(load.neighbours_failed())
+    return max(failed)
 
 
 @pytest.mark.parametrize(
