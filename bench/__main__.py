@@ -220,7 +220,9 @@ def _parser() -> argparse.ArgumentParser:
         "--gigabytes", type=float, default=GIGABYTES, help="size of the database (0: an empty tenant's)"
     )
     parser.add_argument("--files", type=int, help="number of files, of about 10 KB each (default: 50,000 per gigabyte)")
-    parser.add_argument("--runs", type=int, default=LEAST_RUNS, help="rounds; in each, every side runs once")
+    parser.add_argument(
+        "--runs", type=int, default=LEAST_RUNS, help="rounds; in each, every side runs once (0: memory only)"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="our streams, and sessions per side of both comparisons")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here")
     parser.add_argument(
