@@ -29,17 +29,18 @@ options:
       - V(recorded) - step, status and figures are written, the heartbeat is refreshed.
       - V(paused) - the same, and the lock is released - another playbook process is to go on.
       - V(finished) - the run ends and the lock is released.
+      - V(withdrawn) - the run stays as it is and the lock is as before O(state=started) - somebody else may still be at work on that run.
       - V(mirrored) - O(content) of the other server's record is kept here.
       - V(read) - nothing changes.
     type: str
-    choices: [started, recorded, paused, finished, mirrored, read]
+    choices: [started, recorded, paused, finished, withdrawn, mirrored, read]
     default: read
   kind:
     description: Kind of migration. Needed for O(state=started).
     type: str
     choices: [shared_to_dedicated, rollback, cloud_export, selfhost_import]
   id:
-    description: Id of the run. Needed for O(state=recorded), O(state=paused) and O(state=finished).
+    description: Id of the run. Needed for O(state=recorded), O(state=paused), O(state=finished) and O(state=withdrawn).
     type: str
   operator:
     description: Name of the person, for messages to others. Needed for O(state=started).
@@ -47,7 +48,7 @@ options:
   session:
     description:
       - Text that only this playbook process uses. Who has the same owns the lock.
-      - Needed for O(state=started), O(state=recorded), O(state=paused) and O(state=finished). Not a secret.
+      - Needed for O(state=started), O(state=recorded), O(state=paused), O(state=finished) and O(state=withdrawn). Not a secret.
     type: str
   ttl_seconds:
     description: So long after its last sign of life the lock is held.
@@ -179,7 +180,7 @@ def main() -> None:
             "tenant": {"type": "str", "required": True},
             "state": {
                 "type": "str",
-                "choices": ["started", "recorded", "paused", "finished", "mirrored", "read"],
+                "choices": ["started", "recorded", "paused", "finished", "withdrawn", "mirrored", "read"],
                 "default": "read",
             },
             "kind": {"type": "str", "choices": list(KINDS)},
@@ -202,6 +203,7 @@ def main() -> None:
             ("state", "recorded", ["id", "session", "step"]),
             ("state", "paused", ["id", "session", "step"]),
             ("state", "finished", ["id", "session", "status"]),
+            ("state", "withdrawn", ["id", "session"]),
             ("state", "mirrored", ["content"]),
         ],
         supports_check_mode=True,
@@ -235,6 +237,8 @@ def main() -> None:
                 figures=wanted["figures"],
                 versions=wanted["versions"],
             )
+        elif wanted["state"] == "withdrawn":
+            result = session.withdraw(wanted["id"], wanted["session"])
         elif wanted["state"] == "mirrored":
             result = session.mirror(wanted["content"])
         else:

@@ -27,7 +27,10 @@ _FILE: Final = "lock.json"
 
 @dataclass(frozen=True)
 class Lock:
-    """Who holds the tenant. ``session`` is the playbook process, ``operator`` the person."""
+    """Who holds the tenant. ``session`` is the playbook process, ``operator`` the person.
+
+    :param before: the lock of the same run that had gone out when this one was taken, as it is written.
+    """
 
     run_id: str
     operator: str
@@ -36,6 +39,7 @@ class Lock:
     taken_at: str
     refreshed_boot_seconds: float
     ttl_seconds: int
+    before: dict[str, object] | None = None
 
     def expires_in(self, clock: Clock, boot: str) -> float:
         """Seconds until the heartbeat has gone out; not positive when it has."""
@@ -91,6 +95,7 @@ class RunLock:
                     held.taken_at if same and held is not None else taken_at,
                     self._clock.monotonic(),
                     ttl_seconds,
+                    _before(held, run_id, same=same),
                 )
             )
             return not same
@@ -134,6 +139,7 @@ class RunLock:
                     held.taken_at,
                     self._clock.monotonic(),
                     held.ttl_seconds,
+                    held.before,
                 )
             )
 
@@ -144,6 +150,18 @@ class RunLock:
             if held is None or held.session != session:
                 return False
             (self._directory / _FILE).unlink()
+            return True
+
+    def give_back(self, session: str) -> bool:
+        """As it was before this session took it: gone out, but whose run it is may go on. ``False`` when this session does not hold it."""
+        with _exclusive(self._directory):
+            held = self.read()
+            if held is None or held.session != session:
+                return False
+            if held.before is None:
+                (self._directory / _FILE).unlink()
+            else:
+                write_json(self._directory / _FILE, held.before)
             return True
 
     def read(self) -> Lock | None:
@@ -190,6 +208,12 @@ class RunLock:
 
     def _write(self, lock: Lock) -> None:
         write_json(self._directory / _FILE, lock.__dict__)
+
+
+def _before(held: Lock | None, run_id: str, *, same: bool) -> dict[str, object] | None:
+    if held is None or held.run_id != run_id:
+        return None
+    return held.before if same else {**held.__dict__, "before": None}
 
 
 def refresh(state_directory: Path, tenant: str, run_id: str, clock: Clock, *, proc: Path = Path("/proc")) -> None:

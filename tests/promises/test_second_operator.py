@@ -30,7 +30,11 @@ def test_a_run_that_waited_for_the_lock_looks_again(lab: Lab, tmp_path: Path) ->
         f'cd {shlex.quote(str(ROOT))} && (({SECOND}; echo "exit status $?") >{shlex.quote(str(log))} 2>&1 </dev/null &)'
     )
     with Load(tmp_path) as load:
-        first = lab.play_and_at("Freeze | No write can happen on the source, and it is proved", started)
+        first = lab.play_and_at(
+            "Freeze | No write can happen on the source, and it is proved",
+            started,
+            *("shared_to_dedicated", "-e", "shared_to_dedicated_lock_seconds=120"),  # as in life; the lab's is short
+        )
         assert first.returncode == 0, first.output[-5000:]
         lab.wait_until("the second run ends", lambda: "exit status" in log.read_text(), seconds=300)
         load.works_again()

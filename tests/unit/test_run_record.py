@@ -66,6 +66,29 @@ def test_after_a_pause_another_session_goes_on_at_once(bench: Bench) -> None:
         bench.record(first["id"])
 
 
+def test_who_took_over_by_mistake_gives_the_lock_back_to_whom_it_was(bench: Bench) -> None:
+    """The first session's lock went out on a busy controller, a second one took it and saw that there is nothing to do."""
+    first = bench.start()
+    bench.record(first["id"], step="open")
+    bench.clock.seconds += 101
+    second = bench.start(session="s2")
+    assert (second["id"], second["resumed"]) == (first["id"], True)
+    with pytest.raises(MigrationError, match=r"\(run-lock\)"):
+        bench.record(first["id"])
+    bench.session.withdraw(first["id"], "s2")
+    assert not bench.session.withdraw(first["id"], "s2")["changed"]
+    done = bench.record(first["id"], finish=True, step="announce", status="succeeded")
+    assert done["run"]["status"] == "succeeded"
+
+
+def test_a_lock_that_was_given_back_has_gone_out(bench: Bench) -> None:
+    first = bench.start()
+    bench.clock.seconds += 101
+    bench.start(session="s2")
+    bench.session.withdraw(first["id"], "s2")
+    assert bench.start(session="s3")["resumed"]
+
+
 def test_a_failed_run_is_resumed_as_the_next_attempt(bench: Bench) -> None:
     first = bench.start()
     bench.record(first["id"], status="failed", reason="The disk was full")
