@@ -51,10 +51,18 @@ def restore(bag: Bag, server: Server, aside: str, *, jobs: int, step: Step) -> i
     """
     require_programs("setpriv")
     name = identifier(aside)
-    server.drop(aside)
     locale = locale_clauses(str(bag.database["encoding"]), bag.database["locale"])
     # Nobody but a superuser can connect until the tenant opens on it.
-    server.run(f"CREATE DATABASE {name} TEMPLATE template0 {locale} CONNECTION LIMIT 0")
+    create = f"CREATE DATABASE {name} TEMPLATE template0 {locale} CONNECTION LIMIT 0"
+    server.drop(aside)
+    try:
+        server.run(create)
+    except MigrationError as error:
+        if not isinstance(error.__cause__, psycopg.errors.UniqueViolation | psycopg.errors.DuplicateDatabase):
+            raise
+        # A run that was killed while it made it: PostgreSQL finished that after we had looked.
+        server.drop(aside)
+        server.run(create)
     server.run(f"COMMENT ON DATABASE {name} IS {literal(MARKER)}")
     made = server.database(aside)
     assert made is not None  # noqa: S101 - it was made a moment ago
