@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -22,8 +23,11 @@ _SCAN_MILLISECONDS = 120_000
 
 
 def server_version(tenant: Tenant) -> tuple[int, str]:
-    """``server_version_num`` and the data directory."""
-    with _connect(tenant, None) as connection:
+    """``server_version_num`` and the data directory.
+
+    :raises MigrationError: the query failed (check ``database-facts``).
+    """
+    with _looking_at(tenant, None) as connection:
         row = connection.execute(
             "SELECT current_setting('server_version_num')::int, current_setting('data_directory')"
         ).fetchone()
@@ -36,8 +40,10 @@ def database_content(tenant: Tenant) -> str:
     """What the tenant's database is: ``absent``, ``empty``, ``incomplete`` or ``copy`` (ours, nobody has written in it), else ``own``.
 
     On a target ``own`` means that the tenant was opened there: its rows exist nowhere else.
+
+    :raises MigrationError: a query failed (check ``database-facts``).
     """
-    with _connect(tenant, None) as connection:
+    with _looking_at(tenant, None) as connection:
         row = connection.execute(
             "SELECT coalesce(shobj_description(d.oid, 'pg_database'), ''), s.setconfig FROM pg_database d"
             " LEFT JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0 WHERE d.datname = %s",
@@ -50,7 +56,7 @@ def database_content(tenant: Tenant) -> str:
         return INCOMPLETE
     if any(str(setting).startswith(f"{COPY_OF}=") for setting in settings or ()):
         return COPY
-    with _connect(tenant, tenant.database) as connection:
+    with _looking_at(tenant, tenant.database) as connection:
         contents = connection.execute(CONTENTS.encode()).fetchone()
     return OWN if contents and contents[0] else EMPTY
 
@@ -64,15 +70,14 @@ def database_facts(
     :param path_scan_rows: rows searched per table.
     :raises MigrationError: a query failed (check ``database-facts``).
     """
-    try:
-        with _connect(tenant, tenant.database) as connection:
-            return _facts(connection, patterns, path_scan_rows, table_groups)
-    except psycopg.Error as error:
-        raise MigrationError(
-            f"Database {tenant.database} could not be looked at: {' '.join(str(error).split())}",
-            check="database-facts",
-            action="Run again; if it stays, look at the PostgreSQL log",
-        ) from error
+    with _looking_at(tenant, tenant.database) as connection:
+        return _facts(connection, patterns, path_scan_rows, table_groups)
+
+
+def is_lost_connection(error: MigrationError) -> bool:
+    """Whether looking failed because the database, or the session in it, went away: a run that is just ending drops its copy so."""
+    lost = error.__cause__
+    return isinstance(lost, psycopg.OperationalError) and not isinstance(lost, psycopg.errors.QueryCanceled)
 
 
 def _facts(
@@ -197,6 +202,20 @@ def _path_columns(
             if count
         ]
     return found
+
+
+@contextlib.contextmanager
+def _looking_at(tenant: Tenant, database: str | None) -> Iterator[Connection]:
+    """A session in ``database``, without one in that of ``database_admin``; whatever fails in it is said in a sentence."""
+    with _connect(tenant, database) as connection:
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise MigrationError(
+                f"Database {tenant.database} could not be looked at: {' '.join(str(error).split())}",
+                check="database-facts",
+                action="Run again; if it stays, look at the PostgreSQL log",
+            ) from error
 
 
 def _connect(tenant: Tenant, database: str | None) -> Connection:

@@ -24,6 +24,7 @@ from .tenant_state import ABSENT, FROZEN, NONE, OPEN, Observation, observe
 from .tenant_units import Units
 
 _LOOKS = 3
+_SECONDS_BETWEEN_LOOKS = 2.0
 _POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql")
 _POSTGRESQL_SOCKETS = Path("/var/run/postgresql")
 _POSTGRESQL_DATA = Path("/var/lib/postgresql")
@@ -45,17 +46,27 @@ def gather(
     :raises MigrationError: something could not be looked at: unknown is a failure; or the tenant does not stay as it is (check
         ``tenant-changing``).
     """
+    # On a bare server python3-psycopg is missing, and this module must load all the same.
+    from .tenant_database_info import is_lost_connection  # noqa: PLC0415
+
     begun = server.clock.monotonic()
-    for _look in range(_LOOKS):
+    for look in range(1, _LOOKS + 1):
         seen = observe(server)
-        facts = _facts(
-            server,
-            seen,
-            everything=everything,
-            path_scan_rows=path_scan_rows,
-            table_groups=table_groups,
-            disks=disks,
-        )
+        try:
+            facts = _facts(
+                server,
+                seen,
+                everything=everything,
+                path_scan_rows=path_scan_rows,
+                table_groups=table_groups,
+                disks=disks,
+            )
+        except MigrationError as error:
+            # A copy that was interrupted drops its database, with whoever looks at it; the undoing must not fail of that.
+            if look == _LOOKS or not is_lost_connection(error):
+                raise
+            server.clock.sleep(_SECONDS_BETWEEN_LOOKS)
+            continue
         # A freeze that another run began meanwhile would look like obstacles that nobody made.
         if not everything or observe(server).state == seen.state:
             facts["seconds"] = round(server.clock.monotonic() - begun, 3)
@@ -76,7 +87,6 @@ def _facts(
     table_groups: TableGroups,
     disks: Mapping[str, Path],
 ) -> dict[str, object]:
-    # On a bare server python3-psycopg is missing, and what is below must load all the same.
     from .tenant_database_info import database_content, database_facts, server_version  # noqa: PLC0415
 
     version, data_directory = server_version(server.tenant)

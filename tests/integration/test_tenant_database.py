@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from ireporter import tenant_database_info
 from ireporter.clock import SystemClock
 from ireporter.database_groups import TableGroups
 from ireporter.errors import MigrationError
 from ireporter.tenant_database import Database
-from ireporter.tenant_database_info import database_facts, server_version
+from ireporter.tenant_database_info import database_facts, is_lost_connection, server_version
 from ireporter.tenant_model import Tenant, parse
 
 from tests.unit.tenant_fakes import tenant_dictionary
@@ -63,7 +64,7 @@ def database(cluster: Cluster, tmp_path: Path) -> Iterator[Database]:
         connection.execute("ANALYZE")
     yield Database(tenant_on(cluster, tmp_path), SystemClock())
     with cluster.connect() as connection:
-        connection.execute(psycopg.sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+        connection.execute(psycopg.sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
         connection.execute("DROP ROLE tenant_app")
         connection.execute("DROP ROLE tenant_report")
 
@@ -176,3 +177,23 @@ def test_facts(database: Database, cluster: Cluster, tmp_path: Path) -> None:
     version, folder = server_version(tenant)
     assert version >= 150000
     assert folder == str(cluster.data)
+
+
+def test_a_database_that_is_dropped_meanwhile_is_told_from_one_that_cannot_be_read(
+    database: Database, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = tenant_on(cluster, tmp_path)
+    statement = psycopg.sql.SQL("DROP DATABASE {} WITH (FORCE)").format(psycopg.sql.Identifier(NAME))
+    looked = tenant_database_info._path_columns
+
+    def dropped(connection: psycopg.Connection[object], *given: object) -> object:
+        with cluster.connect() as other:
+            other.execute(statement)
+        return looked(connection, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tenant_database_info, "_path_columns", dropped)
+    for check in ("database-facts", "database-admin"):
+        with pytest.raises(MigrationError) as caught:
+            database_facts(tenant, patterns=[str(tmp_path)], path_scan_rows=1000, table_groups=TableGroups())
+        assert caught.value.check == check
+        assert is_lost_connection(caught.value)

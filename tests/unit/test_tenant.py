@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 from ireporter import tenant_info
 from ireporter.commands import run
@@ -215,6 +216,49 @@ def test_a_tenant_that_does_not_stay_as_it_is_is_unknown(monkeypatch: pytest.Mon
         look_at_everything()
 
 
+def test_a_database_that_is_dropped_while_it_is_looked_at_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted copy drops its database while the undoing looks at the target; that must not end the undoing."""
+    looks = iter(
+        [psycopg.errors.AdminShutdown("terminating connection"), psycopg.OperationalError("does not exist"), None]
+    )
+
+    def facts(_server: object, seen: SimpleNamespace, **_more: object) -> dict[str, object]:
+        if error := next(looks):
+            raise MigrationError("Database acme", check="database-facts", action="Run again") from error
+        return {"state": seen.state}
+
+    monkeypatch.setattr(tenant_info, "observe", lambda _server: SimpleNamespace(state="closed"))
+    monkeypatch.setattr(tenant_info, "_facts", facts)
+    assert look_at_everything()["state"] == "closed"
+
+
+@pytest.mark.parametrize(
+    ("error", "times"),
+    [
+        (psycopg.OperationalError("Connection refused"), 3),
+        (psycopg.errors.QueryCanceled("statement timeout"), 1),
+        (psycopg.errors.InsufficientPrivilege("denied"), 1),
+        (None, 1),
+    ],
+)
+def test_a_database_that_cannot_be_looked_at_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None, times: int
+) -> None:
+    looked = 0
+
+    def facts(*_given: object, **_more: object) -> dict[str, object]:
+        nonlocal looked
+        looked += 1
+        raise MigrationError("Database acme could not be looked at", check="database-facts", action="Run") from error
+
+    monkeypatch.setattr(tenant_info, "observe", lambda _server: SimpleNamespace(state="closed"))
+    monkeypatch.setattr(tenant_info, "_facts", facts)
+    with pytest.raises(MigrationError, match="database-facts"):
+        look_at_everything()
+    assert looked == times
+
+
 def look_at_everything() -> dict[str, object]:
-    server: Any = SimpleNamespace(clock=SimpleNamespace(monotonic=lambda: 0.0), tenant=SimpleNamespace(name="acme"))
+    clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _seconds: None)
+    server: Any = SimpleNamespace(clock=clock, tenant=SimpleNamespace(name="acme"))
     return tenant_info.gather(server, everything=True, path_scan_rows=0, table_groups=TableGroups())
