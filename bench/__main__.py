@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +39,7 @@ TARGETS: dict[str, Sequence[Target]] = {
     "downtime": downtime.TARGETS,
     "run": migration.TARGETS,
 }
+_ON_THE_LAB = ("downtime", "run")
 _IN_MEMORY = ("tmpfs", "ramfs")
 
 
@@ -162,8 +163,8 @@ def readable(report: dict[str, Any]) -> str:
         "",
         table(judgements),
         "",
-        f"Ours is the worker command, without Ansible and systemd around it. Ratios are those of medians; runs: {options['runs']}.",
-        f"Caches: {report['caches']}.",
+        *_what_ours_is(report["parts"]),
+        f"Ratios are those of medians; runs: {options['runs']}.",
         f"Machine: {where['cores']} x {where['processor']}, {where['file_system']}; load {report['load_before']:.2f} before, "
         f"{report['load_after']:.2f} after. Commit {report['project']['commit'][:12]}{', altered' if report['project']['altered'] else ''}.",
     ]
@@ -178,6 +179,20 @@ def readable(report: dict[str, Any]) -> str:
             f"The targets are meant for {GIGABYTES:g} GB and {GIGABYTES * FILES_PER_GIGABYTE:.0f} files; this was less."
         )
     return "\n".join(lines)
+
+
+def _what_ours_is(parts: Container[str]) -> list[str]:
+    said = []
+    if any(part in parts for part in PARTS if part not in _ON_THE_LAB):
+        said += [
+            "Ours is the worker command, without Ansible and systemd around it.",
+            f"Caches: {caches.HOW}.",
+        ]
+    if any(part in parts for part in _ON_THE_LAB):
+        said.append(
+            f"{' and '.join(part for part in _ON_THE_LAB if part in parts)}: playbooks as an engineer types them, on the lab."
+        )
+    return said
 
 
 def _judgement(one: dict[str, Any]) -> Judgement:

@@ -29,7 +29,7 @@ options:
       - V(recorded) - step, status and figures are written, the heartbeat is refreshed.
       - V(paused) - the same, and the lock is released - another playbook process is to go on.
       - V(finished) - the run ends and the lock is released.
-      - V(withdrawn) - the run stays as it is and the lock is as before O(state=started) - somebody else may still be at work on that run.
+      - V(withdrawn) - the lock is as before O(state=started), and the run too, but for the note that somebody looked at it - its own session may be at work still.
       - V(mirrored) - O(content) of the other server's record is kept here.
       - V(read) - nothing changes.
     type: str

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ireporter import bundle_import, file_manifest, import_journal, verification
+from ireporter import bundle_import, file_manifest, import_journal, import_server, verification
 from ireporter.bundle_format import BASE
 from ireporter.errors import MigrationError
 
@@ -652,6 +652,22 @@ def test_a_full_disk_is_one_sentence(
     monkeypatch.undo()
     subprocess.run(["mount", "-o", "remount,size=20m", tiny_disk], check=True)
     assert site.run("restored")["phase"] == "verified"
+
+
+def test_a_database_that_appears_between_looking_and_making_is_made_anew(
+    site: ImportKit, clean_second: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL finishes a CREATE DATABASE whose client, a killed import, is gone already."""
+    real = import_server.Server.drop
+    appears = iter([f'CREATE DATABASE "{ASIDE}"'])
+
+    def drop(server: import_server.Server, name: str) -> None:
+        real(server, name)
+        for statement in appears:
+            clean_second.execute("postgres", statement)
+
+    monkeypatch.setattr(import_server.Server, "drop", drop)
+    assert site.through()["phase"] == "swapped"
 
 
 def test_somebody_who_renames_meanwhile_is_noticed(site: ImportKit, clean_second: Cluster) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from load import Load
-from playing import ROOT, Lab
+from playing import ROOT, SHORT_LOCK, Lab
 
 pytestmark = [
     pytest.mark.lab,
@@ -49,5 +49,33 @@ def test_a_run_that_waited_for_the_lock_looks_again(lab: Lab, tmp_path: Path) ->
 
     third = lab.play("shared_to_dedicated")
     assert (third.returncode, third.recap("acme")["changed"]) == (0, 0), third.output[-3000:]
+    assert len(json.loads(lab.mails())) == 2
+    assert lab.leftovers() == ""
+
+
+def test_a_run_that_took_the_lock_of_one_that_was_further_gives_it_back(lab: Lab) -> None:
+    lab.reset()
+    assert lab.play("shared_to_dedicated", "--tags", "prepare").returncode == 0
+    # The first one gives no sign of life any more, after the tenant serves from its new server.
+    first = (
+        f"cd {shlex.quote(str(ROOT))} && AT_TASK_NAME='Keep backup | Folder, for root only' AT_TASK_COMMAND=SIGKILL"
+        f" ansible-playbook playbooks/shared_to_dedicated.yml --limit acme --tags cut_over {shlex.join(SHORT_LOCK)} </dev/null; test $? = 137"
+    )
+    second = lab.play_and_at(
+        "Begin | Run record and lock",
+        first,
+        *("shared_to_dedicated", "--tags", "cut_over", "-e", "shared_to_dedicated_operator=second-shift", *SHORT_LOCK),
+    )
+    assert second.returncode == 2, second.output[-5000:]
+    assert '"source" when this run began, and another run has brought it to "target" since (run-lock)' in " ".join(
+        second.output.split()
+    )
+    lock = json.loads(lab.on("shared01", "cat /var/lib/ireporter-migration/acme/lock.json"))
+    assert lock["operator"] != "second-shift"
+    assert lab.serves("dedicated01")
+    assert not lab.serves("shared01")
+
+    third = lab.play("shared_to_dedicated", *SHORT_LOCK)
+    assert third.returncode == 0, third.output[-5000:]
     assert len(json.loads(lab.mails())) == 2
     assert lab.leftovers() == ""
