@@ -33,7 +33,8 @@ attributes:
 options:
   state:
     description:
-      - V(staged) - a first pass of the files, while users work. What remains for the freeze is what changes afterwards.
+      - V(staged) - a first pass of the files, while users work, and everything read on both sides. What remains for the freeze is what changes
+        afterwards, to be copied and to be read.
       - V(present) - database and files are there as they were in the freeze of O(run_id), which must hold until all of it is there.
         What is there already is kept.
       - V(absent) - nothing of it is there, or with O(keep_staged) no database.

@@ -18,7 +18,7 @@ from pathlib import Path
 from .errors import MigrationError
 from .file_manifest import mount_points_below
 from .file_trees import FileTree, absolute, claim, parse_trees
-from .file_verification import Difference, FileComparison, Progress, compare, text_of
+from .file_verification import KNOWN, READ, REMEMBERED, Difference, FileComparison, Progress, compare, text_of
 
 # Owners by name (not --numeric-ids): the same user has another number on another server.
 _RSYNC = ["-aHAXS", "--one-file-system", "--open-noatime"]
@@ -84,6 +84,8 @@ def run(spec: dict[str, object], progress: Callable[[dict[str, object]], None]) 
     :param spec: ``file_trees`` [{name, source, target, licence_file}], ``channel`` ({id, directory} or None), ``direction``
         (``push``, ``pull``), ``final`` (compare everything afterwards, mend, compare again), ``replace`` (a local target may hold
         data that is not ours), ``owner`` (whose copy a local target is; default: its source path), ``check`` (change nothing),
+        ``remember`` (of two trees here: compare them after the copy, too, and remember what is the same, so that a last copy reads only
+        what changed since),
         ``sftp`` (copied by ``sftp_copy.run`` instead, which see).
     :return: ``changed``, ``files``, ``bytes`` (of the source), ``bytes_sent``, ``seconds``, ``files_changed_meanwhile``,
         ``repaired``, ``items`` (rsync's kinds of change and how often), ``files_verified``, ``expected_differences`` (final only).
@@ -107,6 +109,9 @@ def run(spec: dict[str, object], progress: Callable[[dict[str, object]], None]) 
         result["files_verified"] = found.files
         result["bytes_verified"] = found.bytes
         result["expected_differences"] = found.expected_differences
+    elif spec.get("remember") and not job.check:
+        # Whatever differs now is users' work, and is looked at when they are kept out.
+        _compare(job, None, contents=REMEMBERED)
     return {**figures.__dict__, **result, "seconds": round(time.monotonic() - started, 3)}
 
 
@@ -306,7 +311,9 @@ def _prove(job: _Job, figures: _Figures) -> FileComparison:
             if difference.kind == "mtime":
                 times.append(difference)
 
-    found = _compare(job, note)
+    # Where a copy in the freeze can rely on one by day that remembered.
+    contents = KNOWN if job.channel is None else READ
+    found = _compare(job, note, contents=contents)
     if found.differences_total == 0:
         return found
     if not hopeless:
@@ -318,7 +325,7 @@ def _prove(job: _Job, figures: _Figures) -> FileComparison:
                 _repair(job, tree, _with_groups(wanting[tree.name], found.links.get(tree.name, {})), figures)
         if job.pull and job.channel is not None:
             _set_times(job, times)
-        found = _compare(job, None)
+        found = _compare(job, None, contents=contents)
         if found.differences_total == 0:
             return found
     named = ", ".join(f"{one['object']} ({one['kind']})" for one in found.differences[:_NAMED_PATHS])
@@ -342,7 +349,7 @@ def _set_times(job: _Job, differences: list[Difference]) -> None:
             os.utime(path, ns=(path.lstat().st_atime_ns, moment), follow_symlinks=False)
 
 
-def _compare(job: _Job, note: Callable[[Difference], None] | None) -> FileComparison:
+def _compare(job: _Job, note: Callable[[Difference], None] | None, *, contents: str) -> FileComparison:
     raw: list[dict[str, object]] = [
         {
             "name": tree.name,
@@ -353,7 +360,9 @@ def _compare(job: _Job, note: Callable[[Difference], None] | None) -> FileCompar
         for tree in job.trees
     ]
     direction = "pull" if job.pull else "push"
-    return compare(raw, channel=job.channel, direction=direction, progress=job.progress, on_difference=note)
+    return compare(
+        raw, channel=job.channel, direction=direction, progress=job.progress, on_difference=note, contents=contents
+    )
 
 
 def _with_groups(paths: set[bytes], groups: Mapping[bytes, set[bytes]]) -> set[bytes]:

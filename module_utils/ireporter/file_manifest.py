@@ -29,7 +29,7 @@ import stat
 import struct
 import sys
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -39,6 +39,10 @@ from .errors import MigrationError
 
 Entry = dict[str, Any]
 Text = str | dict[str, str]
+# Inode, size, mtime and ctime in nanoseconds: a file that still has them has the content it had.
+Version = tuple[int, int, int, int]
+# Asked for each path in the order of the manifest: the version in which a file was read, and its SHA-256 then.
+Known = Callable[[bytes], tuple[Version, str] | None]
 
 # Asked for by the client of the channel's manifest key; the forced command there takes no arguments.
 WITHOUT_CONTENT = "without-content"
@@ -80,14 +84,18 @@ def order(path: bytes) -> tuple[bytes, ...]:
     return () if path == b"." else tuple(path.split(b"/"))
 
 
-def manifest(root: Path, *, content: bool = True, workers: int = 2) -> Generator[tuple[bytes, Entry], None, None]:
+def manifest(
+    root: Path, *, content: bool = True, workers: int = 2, known: Known | None = None, versions: bool = False
+) -> Generator[tuple[bytes, Entry], None, None]:
     """Every file below ``root``, itself included, with its path as bytes. Who does not read to the end closes it: it owns threads.
 
     :param content: also read the files and give their SHA-256.
     :param workers: threads that read and hash.
+    :param known: files that are as they were then are not read again.
+    :param versions: each file's entry also says its ``version``, which means nothing on another server.
     :raises MigrationError: ``root`` is no folder (a link to one is none), or cannot be read.
     """
-    walk = _Walk(root, content, workers)
+    walk = _Walk(root, content, workers, known=known, versions=versions)
     with closing(walk):
         yield from walk.entries()
 
@@ -153,14 +161,18 @@ class _Folder:
 class _Walk:
     """One walk. The caller's thread lists folders and yields in order; the workers look at files, a batch each."""
 
-    def __init__(self, root: Path, content: bool, workers: int) -> None:
+    def __init__(
+        self, root: Path, content: bool, workers: int, *, known: Known | None = None, versions: bool = False
+    ) -> None:
         self.root = root
         self.content = content
+        self.known = known
+        self.versions = versions
         self.pool = ThreadPoolExecutor(workers)
         self.open_folders: list[_Folder] = []
         self.mount_points = mount_points_below(root)
         self.first_link: dict[tuple[int, int], bytes] = {}
-        self.digests: dict[tuple[int, int, int, int], str] = {}
+        self.digests: dict[Version, str] = {}
         self.pending: deque[Future[list[tuple[bytes, Entry]]]] = deque()
 
     def close(self) -> None:
@@ -230,7 +242,10 @@ class _Walk:
         # The worker's own descriptor: the walk may leave the folder before the batch is done.
         own = os.dup(descriptor)
         try:
-            self.pending.append(self.pool.submit(self._describe_all, own, folder, names))
+            paths = [name if folder in (b"", b".") else folder + b"/" + name for name in names]
+            # Asked here and not by the workers: here is the manifest's order.
+            known = [self.known(path) if self.known else None for path in paths]
+            self.pending.append(self.pool.submit(self._describe_all, own, list(zip(names, paths, known, strict=True))))
         except BaseException:
             os.close(own)
             raise
@@ -244,13 +259,14 @@ class _Walk:
                     entry["linked_to"] = to_text(first)
             yield path, entry
 
-    def _describe_all(self, descriptor: int, folder: bytes, names: list[bytes]) -> list[tuple[bytes, Entry]]:
+    def _describe_all(
+        self, descriptor: int, files: list[tuple[bytes, bytes, tuple[Version, str] | None]]
+    ) -> list[tuple[bytes, Entry]]:
         try:
             found = []
-            for name in names:
-                path = name if folder in (b"", b".") else folder + b"/" + name
+            for name, path, known in files:
                 try:
-                    entry = self._describe(descriptor, name, path)
+                    entry = self._describe(descriptor, name, path, known)
                 except FileNotFoundError:
                     entry = {"error": "vanished while it was looked at"}
                 except OSError as error:
@@ -261,7 +277,7 @@ class _Walk:
         finally:
             os.close(descriptor)
 
-    def _describe(self, folder: int, name: bytes, path: bytes) -> Entry:
+    def _describe(self, folder: int, name: bytes, path: bytes, known: tuple[Version, str] | None) -> Entry:
         for _attempt in range(_ATTEMPTS):
             seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
             kind = KINDS[stat.S_IFMT(seen.st_mode)]
@@ -279,7 +295,7 @@ class _Walk:
                 entry["inode"] = (seen.st_dev, seen.st_ino)
             if kind == "file":
                 entry["size"] = seen.st_size
-                if not self._read_file(folder, name, seen, entry):
+                if not self._read_file(folder, name, seen, entry, known):
                     continue
                 return entry
             if kind == "link":
@@ -290,7 +306,9 @@ class _Walk:
             return entry
         return {**entry, "error": "changed while it was read"}
 
-    def _read_file(self, folder: int, name: bytes, seen: os.stat_result, entry: Entry) -> bool:
+    def _read_file(
+        self, folder: int, name: bytes, seen: os.stat_result, entry: Entry, known: tuple[Version, str] | None
+    ) -> bool:
         """Add digest and attributes; False when it is not what was seen a moment ago, or did not hold still."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
@@ -300,12 +318,15 @@ class _Walk:
             descriptor = os.open(name, flags, dir_fd=folder)
         try:
             _add_attributes(entry, descriptor)
+            version = _version(seen)
             if self.content:
-                entry["sha256"] = self._digest(descriptor, seen)
+                entry["sha256"] = known[1] if known and known[0] == version else self._digest(descriptor, seen)
+            if self.versions:
+                entry["version"] = version
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-        return _version(after) == _version(seen) and after.st_size == seen.st_size
+        return _version(after) == version and after.st_dev == seen.st_dev
 
     def _digest(self, descriptor: int, seen: os.stat_result) -> str:
         version = _version(seen)
@@ -324,8 +345,8 @@ class _Walk:
         return digest.hexdigest()
 
 
-def _version(seen: os.stat_result) -> tuple[int, int, int, int]:
-    return (seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns)
+def _version(seen: os.stat_result) -> Version:
+    return (seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
 
 def _finished(found: list[tuple[bytes, Entry]]) -> Future[list[tuple[bytes, Entry]]]:

@@ -10,11 +10,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from . import file_known_contents
 from .errors import MigrationError
 from .file_manifest import WITHOUT_CONTENT, Entry, manifest, order, to_bytes, to_text
 from .file_trees import FileTree, parse_trees
@@ -44,7 +45,10 @@ _FIELDS = (
 )
 _STRUCTURE_KINDS = frozenset({"mode", "owner", "group", "xattr", "acl"})
 
+READ, KNOWN, REMEMBERED = "read", "known", "remembered"
+
 Stream = Iterator[tuple[bytes, Entry]]
+Pairs = Iterator[tuple[bytes, Entry | None, Entry | None]]
 LinkGroups = dict[str, dict[bytes, set[bytes]]]
 
 
@@ -86,6 +90,7 @@ def compare(
     scope: str = "all",
     progress: Progress | None = None,
     on_difference: Callable[[Difference], None] | None = None,
+    contents: str = READ,
 ) -> FileComparison:
     """Compare every tree's ``source`` with its ``target``.
 
@@ -94,6 +99,8 @@ def compare(
     :param direction: ``push``: the far side is the target; ``pull``: it is the source.
     :param scope: ``all``, or ``structure``: owners, modes and ACLs of what has the same size and time on both sides, no data.
     :param on_difference: called for each difference, also beyond those kept.
+    :param contents: of two folders here, ``known`` does not read again what is as it was when an earlier comparison read it with
+        ``remembered``, which does the same and remembers what it finds equal. ``read`` reads everything.
     :raises MigrationError: a side could not be read to its end (check ``files-unverified``).
     """
     started = time.monotonic()
@@ -102,9 +109,9 @@ def compare(
     content = scope == "all"
     told = started
     # Closed here, not by the garbage collector: it may run in a thread that is just being started, and a pool shut down there never returns.
-    with closing(_sides(trees, channel, direction, content)) as sides:
-        for tree, source, target in sides:
-            for path, left, right in _merged(source, target):
+    with closing(_sides(trees, channel, direction, content, contents)) as sides:
+        for tree, pairs in sides:
+            for path, left, right in pairs:
                 _count(found, tree.name, path, left, right)
                 if progress is not None and time.monotonic() - told >= _PROGRESS_EVERY_SECONDS:
                     told = time.monotonic()
@@ -139,16 +146,13 @@ def _count(found: FileComparison, tree: str, path: bytes, left: Entry | None, ri
 
 
 def _sides(
-    trees: Sequence[FileTree], channel: Mapping[str, object] | None, direction: str, content: bool
-) -> Generator[tuple[FileTree, Stream, Stream], None, None]:
-    """Each tree with the manifests of both sides; to be closed by the caller, which ends what reads them."""
+    trees: Sequence[FileTree], channel: Mapping[str, object] | None, direction: str, content: bool, contents: str
+) -> Generator[tuple[FileTree, Pairs], None, None]:
+    """Each tree with the manifests of both sides, merged; to be closed by the caller, which ends what reads them."""
     if channel is None:
         for tree in trees:
-            with (
-                closing(manifest(tree.source, content=content)) as source,
-                closing(manifest(tree.target, content=content)) as target,
-            ):
-                yield tree, source, target
+            with ExitStack() as stack:
+                yield tree, _both_here(tree, content, contents, stack)
         return
     with _FarSide(Path(str(channel["directory"])), content) as far:
         left = {tree.target if direction == "push" else tree.source: tree for tree in trees}
@@ -159,10 +163,10 @@ def _sides(
                     pass
             elif direction == "push":
                 with closing(manifest(tree_here.source, content=content)) as source:
-                    yield tree_here, source, stream
+                    yield tree_here, _merged(source, stream)
             else:
                 with closing(manifest(tree_here.target, content=content)) as target:
-                    yield tree_here, stream, target
+                    yield tree_here, _merged(stream, target)
         far.must_have_ended_well()
     if left:
         raise MigrationError(
@@ -170,6 +174,18 @@ def _sides(
             check="files-unverified",
             action="Open the channel again with all file trees",
         )
+
+
+def _both_here(tree: FileTree, content: bool, contents: str, stack: ExitStack) -> Pairs:
+    streams = []
+    for side, root in ((file_known_contents.SOURCE, tree.source), (file_known_contents.TARGET, tree.target)):
+        known = None if contents == READ else stack.enter_context(file_known_contents.known(tree.target, side))
+        read = manifest(root, content=content, known=known, versions=contents == REMEMBERED)
+        streams.append(stack.enter_context(closing(read)))
+    pairs = _merged(*streams)
+    if contents != REMEMBERED:
+        return pairs
+    return stack.enter_context(closing(file_known_contents.remembering(pairs, tree.target)))
 
 
 class _FarSide:
@@ -242,7 +258,7 @@ class _FarSide:
         )
 
 
-def _merged(source: Stream, target: Stream) -> Iterator[tuple[bytes, Entry | None, Entry | None]]:
+def _merged(source: Stream, target: Stream) -> Pairs:
     """Both streams side by side; each must be sorted, or a difference could hide."""
     left, right = _Head(source), _Head(target)
     while left.path is not None or right.path is not None:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from . import file_copy
+from . import file_copy, file_known_contents
 from .clock import Clock, SystemClock
 from .commands import Runner
 from .commands import run as run_command
@@ -137,7 +137,7 @@ class PictureOf:
         self._database_must_be_free(order, self.read())
         with Address.parse(order.admin, "admin").connect(dbname=order.database) as session:
             check_for_dump(session)
-        spec = {"file_trees": list(order.trees), "owner": f"picture of {self.tenant}", "check": check}
+        spec = {"file_trees": list(order.trees), "owner": f"picture of {self.tenant}", "check": check, "remember": True}
         if check:
             return file_copy.run(spec, progress)
         with self._alone():
@@ -202,6 +202,7 @@ class PictureOf:
                 if path.exists():
                     shutil.rmtree(path)
                 marker_of(path).unlink(missing_ok=True)
+                file_known_contents.forget(path)
             with contextlib.suppress(OSError):  # not empty: somebody else put something there
                 Path(found.staging).rmdir()
             self._path.unlink()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from ireporter import file_copy, picture
+from ireporter import file_copy, file_known_contents, file_manifest, picture
 from ireporter.clock import SystemClock
 from ireporter.commands import Completed, run
 from ireporter.errors import MigrationError
@@ -122,15 +122,37 @@ def test_what_was_there_in_the_freeze_is_in_it_and_nothing_that_came_later(serve
     assert again == {**made, "changed": False}
 
 
-def test_a_first_pass_leaves_little_for_the_freeze(server: Server) -> None:
+def test_a_first_pass_leaves_little_for_the_freeze(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    digest = file_manifest._Walk._digest
+
+    def noting(self: file_manifest._Walk, descriptor: int, seen: os.stat_result) -> str:
+        read.append(seen.st_size)
+        return digest(self, descriptor, seen)
+
+    monkeypatch.setattr(file_manifest._Walk, "_digest", noting)
+    monkeypatch.setattr(file_known_contents, "_SETTLED_SECONDS", -1)
+    (server.tree / "altered.pdf").write_bytes(b"by day")
+    (server.tree / "year").mkdir()
+    (server.tree / "year/kept.pdf").write_bytes(b"kept as it is")
     staged = server.picture.stage(server.order, quiet, check=False)
-    assert staged["files"] == 2
+    assert staged["files"] == 4
+    assert len(read) == 8
     assert server.picture.usable() is None
     assert not server.exists()
+    assert server.picture.stage(server.order, quiet, check=False)["changed"] is False
+    assert len(read) == 8, "what was read by day was read again"
+
     (server.tree / "new.pdf").write_bytes(b"new")
+    day = (server.tree / "altered.pdf").stat()
+    (server.tree / "altered.pdf").write_bytes(b"yad yb")
+    os.utime(server.tree / "altered.pdf", ns=(day.st_atime_ns, day.st_mtime_ns))
     server.freeze()
     server.picture.make(server.order, quiet)
     assert (server.folder / "staged/output/new.pdf").read_bytes() == b"new"
+    assert (server.folder / "staged/output/altered.pdf").read_bytes() == b"yad yb"
+    assert {3, 6} <= set(read[8:])
+    assert len(b"kept as it is") not in read[8:], "it did not change, and was read in the freeze"
 
 
 @pytest.mark.parametrize(

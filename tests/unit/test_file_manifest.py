@@ -87,7 +87,7 @@ def test_a_file_that_vanishes_is_said(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     walk.root_device = os.fstat(descriptor).st_dev
     (tmp_path / "a").unlink()
-    assert walk._describe_all(descriptor, b".", [b"a"]) == [
+    assert walk._describe_all(descriptor, [(b"a", b"a", None)]) == [
         (b"a", {"path": "a", "error": "vanished while it was looked at"})
     ]
     walk.close()

@@ -84,7 +84,7 @@ def test_only_some_differences_are_kept_but_all_are_counted(tmp_path: Path) -> N
 
 def test_unreadable_is_not_the_same_even_on_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = {"path": "x", "error": "Input/output error"}
-    monkeypatch.setattr(file_verification, "manifest", lambda _root, content: (one for one in [(b"x", entry)]))
+    monkeypatch.setattr(file_verification, "manifest", lambda _root, **_more: (one for one in [(b"x", entry)]))
     found = compare([{"name": "t", "source": tmp_path, "target": tmp_path}])
     assert [one["kind"] for one in found.differences] == ["unreadable"]
 

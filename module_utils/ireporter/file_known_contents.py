@@ -1,0 +1,101 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a comparison by day read of a tree and its copy here, so that the one inside a freeze reads only what changed since.
+
+One JSON line for each file that had the same content on both sides, in the order of manifests::
+
+    ["xml/設定.xml", "sha256 …", [inode, size, mtime_ns, ctime_ns] of the source, the same of the target]
+
+With every change of a file's content the kernel moves its ctime, which nobody can set (``man 7 inode``). A program that writes through a
+shared mapping is seen once per page until that page was written back, after half a minute at most (``vm.dirty_expire_centisecs``): so a file
+of the source is known only if it had been left alone for longer than that when it was read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Final
+
+from .file_manifest import Entry, Known, Version, order, to_bytes, to_text
+from .whole_files import writing_whole
+
+SOURCE: Final = 0
+TARGET: Final = 1
+_SETTLED_SECONDS: Final = 120
+_CTIME: Final = 3
+
+Pair = tuple[bytes, Entry | None, Entry | None]
+
+
+def place_of(target: Path) -> Path:
+    """Where what is known of the tree ``target`` stands: beside it, so that it is no data."""
+    return target.parent / f".{target.name}.known-contents"
+
+
+def forget(target: Path) -> None:
+    """Nothing is known of it any more."""
+    place_of(target).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def known(target: Path, side: int) -> Iterator[Known | None]:
+    """For one manifest of ``SOURCE`` or ``TARGET``; ``None`` where nothing was remembered.
+
+    A line that makes no sense ends it: what is not known is read, which is always right.
+    """
+    try:
+        with place_of(target).open("rb") as lines:
+            yield _InOrder(lines, side).of
+    except FileNotFoundError:
+        yield None
+
+
+def remembering(pairs: Iterator[Pair], target: Path) -> Generator[Pair, None, None]:
+    """Pass ``pairs`` on, without the versions in them, and keep whose content is the same; only if all of them were passed on.
+
+    To be closed by the caller.
+
+    :param pairs: path, source, target; of manifests with versions.
+    """
+    settled = time.time_ns() - _SETTLED_SECONDS * 1_000_000_000
+    with writing_whole(place_of(target), durable=False) as lines:
+        for path, left, right in pairs:
+            versions = [side.pop("version", None) if side else None for side in (left, right)]
+            digests = {side.get("sha256") if side else None for side in (left, right)}
+            of_source, of_target = versions
+            if of_source and of_target and len(digests) == 1 and of_source[_CTIME] < settled:
+                lines.write(json.dumps([to_text(path), digests.pop(), *versions]).encode() + b"\n")
+            yield path, left, right
+
+
+class _InOrder:
+    """Asked for one path after the other in the order of manifests, so that it never holds more than one line."""
+
+    def __init__(self, lines: Iterator[bytes], side: int) -> None:
+        self._lines = lines
+        self._side = side
+        self._path: bytes | None = None
+        self._order: tuple[bytes, ...] = ()
+        self._found: tuple[Version, str] | None = None
+        self._next()
+
+    def of(self, path: bytes) -> tuple[Version, str] | None:
+        wanted = order(path)
+        while self._path is not None and self._order < wanted:
+            self._next()
+        return self._found if self._path == path else None
+
+    def _next(self) -> None:
+        self._path = self._found = None
+        try:
+            path, digest, *versions = json.loads(next(self._lines, b"null"))
+            inode, size, mtime_ns, ctime_ns = versions[self._side]
+            self._path = to_bytes(path)
+        except (ValueError, TypeError, IndexError, KeyError):
+            return
+        self._order = order(self._path)
+        self._found = (inode, size, mtime_ns, ctime_ns), digest

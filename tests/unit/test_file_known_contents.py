@@ -1,0 +1,160 @@
+"""A comparison by day remembers what it read; the next one reads only what changed since, and finds every difference all the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ireporter import file_known_contents, file_manifest
+from ireporter.file_known_contents import place_of
+from ireporter.file_verification import KNOWN, READ, REMEMBERED, FileComparison, compare
+
+NAMES = ("a", "b/c", "b.d", "b/e/f", "z", "設定 'x'\n", os.fsdecode(b"\xff"))
+
+
+@pytest.fixture
+def trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for name in NAMES:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(f"content of {name!r}")
+    os.link(source / "a", source / "linked")
+    shutil.copytree(source, target, copy_function=shutil.copy2)
+    (target / "linked").unlink()
+    os.link(target / "a", target / "linked")
+    shutil.copystat(source, target)
+    monkeypatch.setattr(file_known_contents, "_SETTLED_SECONDS", -1)
+    return source, target
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Inodes of the files that were read."""
+    inodes: list[int] = []
+    digest = file_manifest._Walk._digest
+
+    def noting(self: file_manifest._Walk, descriptor: int, seen: os.stat_result) -> str:
+        inodes.append(seen.st_ino)
+        return digest(self, descriptor, seen)
+
+    monkeypatch.setattr(file_manifest._Walk, "_digest", noting)
+    return inodes
+
+
+def compared(trees: tuple[Path, Path], contents: str) -> FileComparison:
+    return compare([{"name": "t", "source": trees[0], "target": trees[1]}], contents=contents)
+
+
+def alter_keeping_size_and_time(path: Path) -> None:
+    before = path.stat()
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def replace_keeping_size_and_time(path: Path) -> None:
+    before = path.stat()
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes()[::-1])
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(path)
+
+
+def test_nothing_is_read_twice(trees: tuple[Path, Path], read: list[int]) -> None:
+    assert compared(trees, REMEMBERED).differences_total == 0
+    assert len(set(read)) == 2 * len(NAMES)
+    read.clear()
+    found = compared(trees, KNOWN)
+    assert (found.differences_total, found.files, read) == (0, len(NAMES) + 1, [])
+    # Remembering again goes on from what is known; who reads all does not care.
+    compared(trees, REMEMBERED)
+    assert read == []
+    assert compared(trees, KNOWN).differences_total == 0
+    assert read == []
+    compared(trees, READ)
+    assert len(set(read)) == 2 * len(NAMES)
+
+
+@pytest.mark.parametrize("change", [alter_keeping_size_and_time, replace_keeping_size_and_time])
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_changed_since_is_read_and_found(
+    trees: tuple[Path, Path], read: list[int], name: str, side: int, change: Callable[[Path], None]
+) -> None:
+    compared(trees, REMEMBERED)
+    read.clear()
+    path = trees[side] / name
+    change(path)
+    found = compared(trees, KNOWN)
+    assert "content" in [one["kind"] for one in found.differences]
+    assert set(read) <= {path.stat().st_ino, (trees[side] / "linked").stat().st_ino}
+
+
+def test_files_that_came_and_went_do_not_disturb_what_is_known(trees: tuple[Path, Path], read: list[int]) -> None:
+    compared(trees, REMEMBERED)
+    read.clear()
+    (trees[0] / "b" / "c").unlink()
+    (trees[0] / "0").write_text("new")
+    (trees[0] / "b" / "d").mkdir()
+    (trees[0] / "b" / "d" / "new").write_text("new")
+    found = compared(trees, KNOWN)
+    assert sorted(one["kind"] for one in found.differences if one["kind"] != "mtime") == ["extra"] + ["missing"] * 3
+    assert len(read) == 2
+
+
+def test_a_difference_is_not_remembered_as_equal(trees: tuple[Path, Path]) -> None:
+    alter_keeping_size_and_time(trees[1] / "z")
+    for contents in (REMEMBERED, KNOWN, REMEMBERED, KNOWN):
+        assert [one["kind"] for one in compared(trees, contents).differences] == ["content"]
+
+
+def test_a_file_that_was_written_just_now_is_read_again(
+    trees: tuple[Path, Path], read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program may still write through a mapping that it has of it, which the kernel does not tell before the page was written back."""
+    monkeypatch.setattr(file_known_contents, "_SETTLED_SECONDS", 120)
+    compared(trees, REMEMBERED)
+    read.clear()
+    compared(trees, KNOWN)
+    assert len(set(read)) == 2 * len(NAMES)
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        b"",
+        b"not JSON\n",
+        b"[]\n",
+        b"null\n",
+        b'["a", "0"]\n',
+        b'["a", "0", [1, 2, 3], [1, 2, 3]]\n',
+        b'[7, "0", [1, 2, 3, 4], [1, 2, 3, 4]]\n',
+        b'["a", "0", null, 3]\n',
+        b"\xff\xfe\n",
+    ],
+)
+def test_what_makes_no_sense_is_not_known(trees: tuple[Path, Path], read: list[int], spoilt: bytes) -> None:
+    place_of(trees[1]).write_bytes(spoilt)
+    assert compared(trees, KNOWN).differences_total == 0
+    assert len(set(read)) == 2 * len(NAMES)
+
+
+def test_a_comparison_that_ends_half_way_leaves_what_was_known(trees: tuple[Path, Path]) -> None:
+    compared(trees, REMEMBERED)
+    before = place_of(trees[1]).read_bytes()
+    assert [json.loads(line)[0] for line in before.splitlines()][:2] == ["a", "b/c"]
+    alter_keeping_size_and_time(trees[1] / "a")
+
+    def stop(_difference: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare([{"name": "t", "source": trees[0], "target": trees[1]}], contents=REMEMBERED, on_difference=stop)
+    assert place_of(trees[1]).read_bytes() == before
+    assert {path.name for path in trees[1].parent.iterdir()} == {"source", "target", place_of(trees[1]).name}
+    file_known_contents.forget(trees[1])
+    file_known_contents.forget(trees[1])
+    assert not place_of(trees[1]).exists()
