@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a comparison by day read of a tree and its copy here, so that the one inside a freeze reads only what changed since.
 
-One JSON line for each file that had the same content on both sides, in the order of manifests::
+One JSON line for each file in which the same was read on both sides, in the order of manifests::
 
-    ["xml/設定.xml", "sha256 …", [inode, size, mtime_ns, ctime_ns] of the source, the same of the target]
+    ["xml/設定.xml", {"sha256": …, "xattrs": …, "acl": …}, [inode, size, mtime_ns, ctime_ns] of the source, the same of the target]
 
-With every change of a file's content the kernel moves its ctime, which nobody can set (``man 7 inode``). A program that writes through a
-shared mapping is seen once per page until that page was written back, after half a minute at most (``vm.dirty_expire_centisecs``): so a file
-of the source is known only if it had been left alone for longer than that when it was read.
+With every change of a file's content or attributes the kernel moves its ctime, which nobody can set (``man 7 inode``). A program that writes
+through a shared mapping is seen once per page until that page was written back, after half a minute at most
+(``vm.dirty_expire_centisecs``): so a file of the source is known only if it had been left alone for longer than that when it was read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
 
-from .file_manifest import Entry, Known, Version, order, to_bytes, to_text
+from .file_manifest import READ_FROM_FILES, Entry, Known, Version, order, to_bytes, to_text
 from .whole_files import writing_whole
 
 SOURCE: Final = 0
@@ -55,7 +55,7 @@ def known(target: Path, side: int) -> Iterator[Known | None]:
 
 
 def remembering(pairs: Iterator[Pair], target: Path) -> Generator[Pair, None, None]:
-    """Pass ``pairs`` on, without the versions in them, and keep whose content is the same; only if all of them were passed on.
+    """Pass ``pairs`` on, without the versions in them, and keep what is the same; only if all of them were passed on.
 
     To be closed by the caller.
 
@@ -64,11 +64,11 @@ def remembering(pairs: Iterator[Pair], target: Path) -> Generator[Pair, None, No
     settled = time.time_ns() - _SETTLED_SECONDS * 1_000_000_000
     with writing_whole(place_of(target), durable=False) as lines:
         for path, left, right in pairs:
-            versions = [side.pop("version", None) if side else None for side in (left, right)]
-            digests = {side.get("sha256") if side else None for side in (left, right)}
-            of_source, of_target = versions
-            if of_source and of_target and len(digests) == 1 and of_source[_CTIME] < settled:
-                lines.write(json.dumps([to_text(path), digests.pop(), *versions]).encode() + b"\n")
+            of_source, of_target = (side.pop("version", None) if side else None for side in (left, right))
+            if left and right and of_source and of_target and of_source[_CTIME] < settled:
+                read = {name: left[name] for name in READ_FROM_FILES if name in left}
+                if read == {name: right[name] for name in READ_FROM_FILES if name in right}:
+                    lines.write(json.dumps([to_text(path), read, of_source, of_target]).encode() + b"\n")
             yield path, left, right
 
 
@@ -79,23 +79,20 @@ class _InOrder:
         self._lines = lines
         self._side = side
         self._path: bytes | None = None
-        self._order: tuple[bytes, ...] = ()
-        self._found: tuple[Version, str] | None = None
+        self._found: tuple[Version, Entry] | None = None
         self._next()
 
-    def of(self, path: bytes) -> tuple[Version, str] | None:
-        wanted = order(path)
-        while self._path is not None and self._order < wanted:
+    def of(self, path: bytes) -> tuple[Version, Entry] | None:
+        while self._path is not None and self._path != path and order(self._path) < order(path):
             self._next()
         return self._found if self._path == path else None
 
     def _next(self) -> None:
         self._path = self._found = None
         try:
-            path, digest, *versions = json.loads(next(self._lines, b"null"))
+            path, read, *versions = json.loads(next(self._lines, b"null"))
             inode, size, mtime_ns, ctime_ns = versions[self._side]
-            self._path = to_bytes(path)
+            if isinstance(read["sha256"], str):
+                self._path, self._found = to_bytes(path), ((inode, size, mtime_ns, ctime_ns), read)
         except (ValueError, TypeError, IndexError, KeyError):
             return
-        self._order = order(self._path)
-        self._found = (inode, size, mtime_ns, ctime_ns), digest

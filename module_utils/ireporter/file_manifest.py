@@ -39,10 +39,12 @@ from .errors import MigrationError
 
 Entry = dict[str, Any]
 Text = str | dict[str, str]
-# Inode, size, mtime and ctime in nanoseconds: a file that still has them has the content it had.
+# Inode, size, mtime and ctime in nanoseconds: a file that still has them has the content and the attributes it had.
 Version = tuple[int, int, int, int]
-# Asked for each path in the order of the manifest: the version in which a file was read, and its SHA-256 then.
-Known = Callable[[bytes], tuple[Version, str] | None]
+# What cannot be had without opening a file, and is all that has to be remembered of one.
+READ_FROM_FILES = ("sha256", "xattrs", "acl")
+# Asked for each path in the order of the manifest: the version in which a file was read, and what was read from it.
+Known = Callable[[bytes], tuple[Version, Entry] | None]
 
 # Asked for by the client of the channel's manifest key; the forced command there takes no arguments.
 WITHOUT_CONTENT = "without-content"
@@ -91,7 +93,7 @@ def manifest(
 
     :param content: also read the files and give their SHA-256.
     :param workers: threads that read and hash.
-    :param known: files that are as they were then are not read again.
+    :param known: files that are as they were then are not opened.
     :param versions: each file's entry also says its ``version``, which means nothing on another server.
     :raises MigrationError: ``root`` is no folder (a link to one is none), or cannot be read.
     """
@@ -239,13 +241,18 @@ class _Walk:
         self.open_folders.append(_Folder(descriptor, path))
 
     def _submit(self, descriptor: int, folder: bytes, names: list[bytes]) -> None:
+        paths = [name if folder in (b"", b".") else folder + b"/" + name for name in names]
+        # Asked here and not by the workers: here is the manifest's order.
+        known = [self.known(path) if self.known else None for path in paths]
+        files = list(zip(names, paths, known, strict=True))
         # The worker's own descriptor: the walk may leave the folder before the batch is done.
         own = os.dup(descriptor)
+        if self.known and known.count(None) <= 1:
+            # Hardly more than a look at each, for which workers would only wait for each other. The one may be a folder.
+            self.pending.append(_finished(self._describe_all(own, files)))
+            return
         try:
-            paths = [name if folder in (b"", b".") else folder + b"/" + name for name in names]
-            # Asked here and not by the workers: here is the manifest's order.
-            known = [self.known(path) if self.known else None for path in paths]
-            self.pending.append(self.pool.submit(self._describe_all, own, list(zip(names, paths, known, strict=True))))
+            self.pending.append(self.pool.submit(self._describe_all, own, files))
         except BaseException:
             os.close(own)
             raise
@@ -260,7 +267,7 @@ class _Walk:
             yield path, entry
 
     def _describe_all(
-        self, descriptor: int, files: list[tuple[bytes, bytes, tuple[Version, str] | None]]
+        self, descriptor: int, files: list[tuple[bytes, bytes, tuple[Version, Entry] | None]]
     ) -> list[tuple[bytes, Entry]]:
         try:
             found = []
@@ -277,7 +284,7 @@ class _Walk:
         finally:
             os.close(descriptor)
 
-    def _describe(self, folder: int, name: bytes, path: bytes, known: tuple[Version, str] | None) -> Entry:
+    def _describe(self, folder: int, name: bytes, path: bytes, known: tuple[Version, Entry] | None) -> Entry:
         for _attempt in range(_ATTEMPTS):
             seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
             kind = KINDS[stat.S_IFMT(seen.st_mode)]
@@ -295,8 +302,12 @@ class _Walk:
                 entry["inode"] = (seen.st_dev, seen.st_ino)
             if kind == "file":
                 entry["size"] = seen.st_size
-                if not self._read_file(folder, name, seen, entry, known):
+                if known and known[0] == _version(seen):
+                    entry.update(known[1])
+                elif not self._read_file(folder, name, seen, entry):
                     continue
+                if self.versions:
+                    entry["version"] = _version(seen)
                 return entry
             if kind == "link":
                 entry["link_target"] = to_text(os.readlink(name, dir_fd=folder))
@@ -306,9 +317,7 @@ class _Walk:
             return entry
         return {**entry, "error": "changed while it was read"}
 
-    def _read_file(
-        self, folder: int, name: bytes, seen: os.stat_result, entry: Entry, known: tuple[Version, str] | None
-    ) -> bool:
+    def _read_file(self, folder: int, name: bytes, seen: os.stat_result, entry: Entry) -> bool:
         """Add digest and attributes; False when it is not what was seen a moment ago, or did not hold still."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
@@ -318,15 +327,12 @@ class _Walk:
             descriptor = os.open(name, flags, dir_fd=folder)
         try:
             _add_attributes(entry, descriptor)
-            version = _version(seen)
             if self.content:
-                entry["sha256"] = known[1] if known and known[0] == version else self._digest(descriptor, seen)
-            if self.versions:
-                entry["version"] = version
+                entry["sha256"] = self._digest(descriptor, seen)
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-        return _version(after) == version and after.st_dev == seen.st_dev
+        return _version(after) == _version(seen) and after.st_dev == seen.st_dev
 
     def _digest(self, descriptor: int, seen: os.stat_result) -> str:
         version = _version(seen)

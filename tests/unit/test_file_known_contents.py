@@ -93,6 +93,22 @@ def test_what_changed_since_is_read_and_found(
     assert set(read) <= {path.stat().st_ino, (trees[side] / "linked").stat().st_ino}
 
 
+def test_an_attribute_that_changed_since_is_found(trees: tuple[Path, Path], read: list[int]) -> None:
+    os.setxattr(trees[0] / "a", "user.kept", b"kept")
+    os.setxattr(trees[1] / "a", "user.kept", b"kept")
+    compared(trees, REMEMBERED)
+    read.clear()
+    assert compared(trees, KNOWN).differences_total == 0
+    assert read == []
+    os.setxattr(trees[1] / "a", "user.kept", b"other")
+    (trees[0] / "z").chmod(0o600)
+    assert [(one["kind"], one["object"]) for one in compared(trees, KNOWN).differences] == [
+        ("xattr", "file t:a"),
+        ("xattr", "file t:linked"),
+        ("mode", "file t:z"),
+    ]
+
+
 def test_files_that_came_and_went_do_not_disturb_what_is_known(trees: tuple[Path, Path], read: list[int]) -> None:
     compared(trees, REMEMBERED)
     read.clear()
@@ -129,10 +145,12 @@ def test_a_file_that_was_written_just_now_is_read_again(
         b"not JSON\n",
         b"[]\n",
         b"null\n",
-        b'["a", "0"]\n',
-        b'["a", "0", [1, 2, 3], [1, 2, 3]]\n',
-        b'[7, "0", [1, 2, 3, 4], [1, 2, 3, 4]]\n',
-        b'["a", "0", null, 3]\n',
+        b'["a", {"sha256": "0"}]\n',
+        b'["a", {"sha256": "0"}, [1, 2, 3], [1, 2, 3]]\n',
+        b'["a", "0", [1, 2, 3, 4], [1, 2, 3, 4]]\n',
+        b'["a", {}, [1, 2, 3, 4], [1, 2, 3, 4]]\n',
+        b'[7, {"sha256": "0"}, [1, 2, 3, 4], [1, 2, 3, 4]]\n',
+        b'["a", {"sha256": "0"}, null, 3]\n',
         b"\xff\xfe\n",
     ],
 )
