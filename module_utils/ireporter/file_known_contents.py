@@ -37,8 +37,10 @@ def place_of(target: Path) -> Path:
 
 
 def forget(target: Path) -> None:
-    """Nothing is known of it any more."""
-    place_of(target).unlink(missing_ok=True)
+    """Nothing is known of it any more, also where a process was killed that wrote it down."""
+    place = place_of(target)
+    for path in (place, *place.parent.glob(f".{place.name}.*")):
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -173,6 +173,9 @@ def test_a_comparison_that_ends_half_way_leaves_what_was_known(trees: tuple[Path
         compare([{"name": "t", "source": trees[0], "target": trees[1]}], contents=REMEMBERED, on_difference=stop)
     assert place_of(trees[1]).read_bytes() == before
     assert {path.name for path in trees[1].parent.iterdir()} == {"source", "target", place_of(trees[1]).name}
+    unfinished = trees[1].parent / f".{place_of(trees[1]).name}.killed"
+    unfinished.touch()
     file_known_contents.forget(trees[1])
     file_known_contents.forget(trees[1])
+    assert not unfinished.exists()
     assert not place_of(trees[1]).exists()
