@@ -283,26 +283,31 @@ def load(*, outage: float, failed: int = 0) -> dict[str, Any]:
 
 def test_a_downtime_is_the_tablets_and_the_first_file_pass_comes_before(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    loads = iter([load(outage=18.5), load(outage=20.5)])
+    loads = iter([load(outage=18.5), load(outage=40.5), load(outage=20.5), load(outage=42.5)])
 
-    def under_load(*arguments: str) -> tuple[float, dict[str, Any]]:
-        done.append(" ".join(arguments[-4:]))
-        return 100.0, next(loads)
+    def under_load(*arguments: str) -> tuple[float, dict[str, Any], dict[str, Any]]:
+        done.append(" ".join(arguments[-5:]))
+        return 100.0, next(loads), {"plays": []}
 
     monkeypatch.setattr(downtime, "run", lambda command: done.append(" ".join(command.argv[1:])))
-    monkeypatch.setattr(downtime, "play", lambda *arguments: done.append(" ".join(arguments[-4:])))
+    monkeypatch.setattr(downtime, "play", lambda *arguments: done.append(" ".join(arguments[-5:])))
     monkeypatch.setattr(downtime, "_under_load", under_load)
     found = downtime.measure(2, 10.0, 7).measurements
-    assert found[downtime.DOWNTIME].values == [18.5, 20.5]
-    assert found[downtime.WRITES].values == [900, 900]
+    assert found[downtime.DOWNTIME.format(downtime.EXPORT)].values == [18.5, 20.5]
+    assert found[downtime.DOWNTIME.format(downtime.TO_DEDICATED)].values == [40.5, 42.5]
+    assert found[downtime.WRITES.format(downtime.EXPORT)].values == [900, 900]
     lab = ["reset --gigabytes 10.0 --files 7", "reset delivery01"]
-    assert done == ["up", *[*lab, "--limit acme --tags prepare", "--limit acme --tags cut_over"] * 2]
+    one_round = [
+        *[*lab, *(f"playbooks/cloud_export.yml --limit acme --tags {tag}" for tag in ("prepare", "cut_over"))],
+        *[*lab, *(f"playbooks/shared_to_dedicated.yml --limit acme --tags {tag}" for tag in ("prepare", "cut_over"))],
+    ]
+    assert done == ["up", *one_round * 2]
 
 
 def test_a_downtime_that_hurt_a_neighbour_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downtime, "run", lambda command: None)
     monkeypatch.setattr(downtime, "play", lambda *arguments: None)
-    monkeypatch.setattr(downtime, "_under_load", lambda *arguments: (1.0, load(outage=1.0, failed=3)))
+    monkeypatch.setattr(downtime, "_under_load", lambda *arguments: (1.0, load(outage=1.0, failed=3), {"plays": []}))
     with pytest.raises(BenchError, match="3 requests of neighbour bravo failed"):
         downtime.measure(1, 2.0, 7)
 
