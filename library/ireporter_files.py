@@ -132,6 +132,13 @@ options:
       - Otherwise files that vanish or change while they are copied are tolerated and counted.
     type: bool
     default: false
+  remember:
+    description:
+      - Whether to compare after a copy that is not the last one, too, and to remember which files are the same, with inode, size, mtime and
+        ctime on both sides. With O(final), and when C(ireporter_verification) compares, a file that still has them is not read again.
+      - What is remembered lasts as long as the migration O(run), and needs O(channel). With O(direction=pull) everything is read nevertheless.
+    type: bool
+    default: false
   replace:
     description: Whether a target on this host may hold data that is no copy of ours. All that is not in the source is deleted from it.
     type: bool
@@ -272,7 +279,7 @@ refused_total:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.ireporter import file_copy
+from ansible.module_utils.ireporter import file_copy, file_known_contents
 from ansible.module_utils.ireporter.errors import MigrationError
 from ansible.module_utils.ireporter.unit import execute
 
@@ -299,10 +306,11 @@ def main() -> None:
             "sftp": {"type": "dict", "options": sftp},
             "direction": {"type": "str", "choices": ["push", "pull"], "default": "push"},
             "final": {"type": "bool", "default": False},
+            "remember": {"type": "bool", "default": False},
             "replace": {"type": "bool", "default": False},
             "run": {"type": "dict", "options": {"tenant": text, "id": text}},
         },
-        required_if=[("direction", "pull", ["channel"])],
+        required_if=[("direction", "pull", ["channel"]), ("remember", True, ["channel", "run"])],
         mutually_exclusive=[("channel", "sftp")],
         supports_check_mode=True,
     )
@@ -319,8 +327,15 @@ def main() -> None:
             # Check mode puts no keys here, so the source cannot be looked at.
             module.warn(f"{' and '.join(missing)} would be put here first: that all files would be copied is assumed.")
             module.exit_json(changed=True)
-    spec = {name: options[name] for name in ("file_trees", "channel", "sftp", "direction", "final", "replace")}
-    spec |= {"check": module.check_mode, "owner": run["tenant"] if run else None}
+    spec = {
+        name: options[name] for name in ("file_trees", "channel", "sftp", "direction", "final", "remember", "replace")
+    }
+    known = file_known_contents.folder_of(run) if options["channel"] else None
+    spec |= {
+        "check": module.check_mode,
+        "owner": run["tenant"] if run else None,
+        "known_contents": str(known) if known else None,
+    }
     try:
         # A dry run is short and leaves no trace: no unit, no record.
         result = execute("files", file_copy.run, spec, run=None if module.check_mode else run)

@@ -60,7 +60,9 @@ options:
       - The target's connection limit must be the one the source had before the freeze.
     type: path
   file_trees:
-    description: Trees to compare.
+    description:
+      - Trees to compare. With O(channel) and O(run), a file that C(ireporter_files) remembered (its option C(remember)) and that has the inode,
+        size, mtime and ctime it had then on both sides, is not read again.
     type: list
     elements: dict
     suboptions:
@@ -191,7 +193,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.ireporter.errors import MigrationError
 
 try:
-    from ansible.module_utils.ireporter import verification
+    from ansible.module_utils.ireporter import file_known_contents, verification
     from ansible.module_utils.ireporter.database_frozen import connection_limit_before
     from ansible.module_utils.ireporter.unit import execute
 
@@ -233,6 +235,8 @@ def main() -> None:
     try:
         spec = {option: options[option] for option in _SPECIFICATION}
         spec["connection_limit"] = connection_limit_before(options["frozen"])
+        known = file_known_contents.folder_of(options["run"]) if options["channel"] else None
+        spec["known_contents"] = str(known) if known else None
         result = execute("verification", verification.run, spec, run=options["run"])
     except MigrationError as error:
         module.fail_json(msg=str(error), **error.as_result(), **getattr(error, "figures", {}))

@@ -14,7 +14,7 @@ from .tenant_model import STATE_DIRECTORY
 
 # Commands that belong to other parts of the core: module, function, help. Loaded only when called.
 _ELSEWHERE: Final = {
-    "manifest": ("file_manifest", "main", "write the manifest of file trees to standard output"),
+    "manifest": ("file_manifest_command", "main", "write the manifest of file trees to standard output"),
     "open-channel": ("channel", "open_main", "make this server's end of a migration's channel (JSON in, JSON out)"),
     "close-channel": ("channel", "close_main", "remove what a migration's channel left on this server"),
     "delete-expired-deliveries": ("delivery_expiry", "main", "delete delivered files whose link has expired"),

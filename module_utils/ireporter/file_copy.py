@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import MigrationError
+from .file_known_contents import KNOWN, REMEMBERED
 from .file_manifest import mount_points_below
 from .file_trees import FileTree, absolute, claim, parse_trees
-from .file_verification import KNOWN, READ, REMEMBERED, Difference, FileComparison, Progress, compare, text_of
+from .file_verification import Difference, FileComparison, Progress, compare, text_of
 
 # Owners by name (not --numeric-ids): the same user has another number on another server.
 _RSYNC = ["-aHAXS", "--one-file-system", "--open-noatime"]
@@ -57,6 +58,7 @@ class _Job:
     final: bool
     check: bool
     progress: Progress
+    known_contents: Path | None
 
     def local_source(self) -> bool:
         return self.channel is None or not self.pull
@@ -84,8 +86,8 @@ def run(spec: dict[str, object], progress: Callable[[dict[str, object]], None]) 
     :param spec: ``file_trees`` [{name, source, target, licence_file}], ``channel`` ({id, directory} or None), ``direction``
         (``push``, ``pull``), ``final`` (compare everything afterwards, mend, compare again), ``replace`` (a local target may hold
         data that is not ours), ``owner`` (whose copy a local target is; default: its source path), ``check`` (change nothing),
-        ``remember`` (of two trees here: compare them after the copy, too, and remember what is the same, so that a last copy reads only
-        what changed since),
+        ``remember`` (compare after a copy that is not the last one, too, and remember what is the same, so that the last one reads only
+        what changed since), ``known_contents`` (the folder for that; default: beside each target, or with a channel nowhere),
         ``sftp`` (copied by ``sftp_copy.run`` instead, which see).
     :return: ``changed``, ``files``, ``bytes`` (of the source), ``bytes_sent``, ``seconds``, ``files_changed_meanwhile``,
         ``repaired``, ``items`` (rsync's kinds of change and how often), ``files_verified``, ``expected_differences`` (final only).
@@ -111,6 +113,8 @@ def run(spec: dict[str, object], progress: Callable[[dict[str, object]], None]) 
         result["expected_differences"] = found.expected_differences
     elif spec.get("remember") and not job.check:
         # Whatever differs now is users' work, and is looked at when they are kept out.
+        if job.known_contents is not None:
+            job.known_contents.mkdir(mode=0o700, exist_ok=True)
         _compare(job, None, contents=REMEMBERED)
     return {**figures.__dict__, **result, "seconds": round(time.monotonic() - started, 3)}
 
@@ -120,7 +124,8 @@ def _job(spec: Mapping[str, object], progress: Progress) -> _Job:
     if not isinstance(raw, list) or not (channel is None or isinstance(channel, Mapping)):
         raise MigrationError("The files' specification has no file trees", check="file-trees", action="Name the trees")
     pull = spec.get("direction", "push") == "pull"
-    return _Job(parse_trees(raw), channel, pull, bool(spec.get("final")), bool(spec.get("check")), progress)
+    folder = Path(str(spec["known_contents"])) if spec.get("known_contents") else None
+    return _Job(parse_trees(raw), channel, pull, bool(spec.get("final")), bool(spec.get("check")), progress, folder)
 
 
 def _must_be_copyable(job: _Job, *, owner: str, replace: bool) -> None:
@@ -311,9 +316,8 @@ def _prove(job: _Job, figures: _Figures) -> FileComparison:
             if difference.kind == "mtime":
                 times.append(difference)
 
-    # Where a copy in the freeze can rely on one by day that remembered.
-    contents = KNOWN if job.channel is None else READ
-    found = _compare(job, note, contents=contents)
+    # A copy in the freeze relies on one by day that remembered.
+    found = _compare(job, note, contents=KNOWN)
     if found.differences_total == 0:
         return found
     if not hopeless:
@@ -325,7 +329,7 @@ def _prove(job: _Job, figures: _Figures) -> FileComparison:
                 _repair(job, tree, _with_groups(wanting[tree.name], found.links.get(tree.name, {})), figures)
         if job.pull and job.channel is not None:
             _set_times(job, times)
-        found = _compare(job, None, contents=contents)
+        found = _compare(job, None, contents=KNOWN)
         if found.differences_total == 0:
             return found
     named = ", ".join(f"{one['object']} ({one['kind']})" for one in found.differences[:_NAMED_PATHS])
@@ -361,7 +365,13 @@ def _compare(job: _Job, note: Callable[[Difference], None] | None, *, contents: 
     ]
     direction = "pull" if job.pull else "push"
     return compare(
-        raw, channel=job.channel, direction=direction, progress=job.progress, on_difference=note, contents=contents
+        raw,
+        channel=job.channel,
+        direction=direction,
+        progress=job.progress,
+        on_difference=note,
+        contents=contents,
+        known_contents=job.known_contents,
     )
 
 

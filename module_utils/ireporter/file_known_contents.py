@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a comparison by day read of a tree and its copy here, so that the one inside a freeze reads only what changed since.
+"""What a comparison by day read of a tree and of its copy, so that the one inside a freeze reads only what changed since.
 
 One JSON line for each file in which the same was read on both sides, in the order of manifests::
 
@@ -9,30 +9,51 @@ One JSON line for each file in which the same was read on both sides, in the ord
 With every change of a file's content or attributes the kernel moves its ctime, which nobody can set (``man 7 inode``). A program that writes
 through a shared mapping is seen once per page until that page was written back, after half a minute at most
 (``vm.dirty_expire_centisecs``): so a file of the source is known only if it had been left alone for longer than that when it was read.
+
+The side that compares keeps it: beside the copy, or in the folder of the migration's record until that has ended. To the other
+server, where there is one, it sends the lines of each of its trees after a head, ``{"root": …}``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from .file_manifest import READ_FROM_FILES, Entry, Known, Version, order, to_bytes, to_text
+from .tenant_model import STATE_DIRECTORY
 from .whole_files import writing_whole
 
+READ: Final = "read"
+"""Every file is read."""
+KNOWN: Final = "known"
+"""What is as it was when it was remembered is not read again."""
+REMEMBERED: Final = "remembered"
+"""The same, and what is found equal is remembered."""
+
+FOLDER: Final = "known-contents"
 SOURCE: Final = 0
 TARGET: Final = 1
 _SETTLED_SECONDS: Final = 120
 _CTIME: Final = 3
+# A path has 4 KB, the attributes of a file 64 KB. What is longer makes no sense, and must not fill the memory.
+_LONGEST_LINE: Final = 1 << 20
 
 Pair = tuple[bytes, Entry | None, Entry | None]
 
 
+def folder_of(run: Mapping[str, object] | None) -> Path | None:
+    """Where the migration ``{tenant, id}`` keeps it on this server."""
+    return STATE_DIRECTORY / str(run["tenant"]) / str(run["id"]) / FOLDER if run else None
+
+
 def place_of(target: Path) -> Path:
-    """Where what is known of the tree ``target`` stands: beside it, so that it is no data."""
+    """Where what is known of the tree ``target`` on this server stands: beside it, so that it is no data."""
     return target.parent / f".{target.name}.known-contents"
 
 
@@ -44,27 +65,27 @@ def forget(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def known(target: Path, side: int) -> Iterator[Known | None]:
-    """For one manifest of ``SOURCE`` or ``TARGET``; ``None`` where nothing was remembered.
+def known(place: Path, side: int) -> Iterator[Known | None]:
+    """For one manifest of ``SOURCE`` or ``TARGET``; ``None`` where nothing was remembered in ``place``.
 
     A line that makes no sense ends it: what is not known is read, which is always right.
     """
     try:
-        with place_of(target).open("rb") as lines:
+        with place.open("rb") as lines:
             yield _InOrder(lines, side).of
     except FileNotFoundError:
         yield None
 
 
-def remembering(pairs: Iterator[Pair], target: Path) -> Generator[Pair, None, None]:
-    """Pass ``pairs`` on, without the versions in them, and keep what is the same; only if all of them were passed on.
+def remembering(pairs: Iterator[Pair], place: Path) -> Generator[Pair, None, None]:
+    """Pass ``pairs`` on, without the versions in them, and keep in ``place`` what is the same; only if all of them were passed on.
 
     To be closed by the caller.
 
     :param pairs: path, source, target; of manifests with versions.
     """
     settled = time.time_ns() - _SETTLED_SECONDS * 1_000_000_000
-    with writing_whole(place_of(target), durable=False) as lines:
+    with writing_whole(place, durable=False) as lines:
         for path, left, right in pairs:
             of_source, of_target = (side.pop("version", None) if side else None for side in (left, right))
             if left and right and of_source and of_target and of_source[_CTIME] < settled:
@@ -72,6 +93,47 @@ def remembering(pairs: Iterator[Pair], target: Path) -> Generator[Pair, None, No
                 if read == {name: right[name] for name in READ_FROM_FILES if name in right}:
                     lines.write(json.dumps([to_text(path), read, of_source, of_target]).encode() + b"\n")
             yield path, left, right
+
+
+def send(places: Mapping[Path, Path], stream: IO[bytes]) -> None:
+    """Write to ``stream`` what :class:`Received` reads.
+
+    :param places: root on the other server, and where what is known of it stands here.
+    """
+    for root, place in places.items():
+        with contextlib.suppress(FileNotFoundError), place.open("rb") as lines:
+            stream.write(json.dumps({"root": to_text(os.fsencode(root))}).encode() + b"\n")
+            shutil.copyfileobj(lines, stream)
+
+
+class Received:
+    """What another server knows of the trees here, to be asked for in the order in which it sent them.
+
+    What makes no sense, or comes in another order, is not known: it is read, which is always right.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._root: Path | None = None
+        self._lines = self._until_head()
+
+    def of(self, root: Path) -> Known | None:
+        """For the manifest of ``root`` here, which is a target; ``None`` where nothing of it comes next."""
+        for _left in self._lines:
+            pass
+        if self._root != root:
+            return None
+        self._lines = self._until_head()
+        return _InOrder(self._lines, TARGET).of
+
+    def _until_head(self) -> Iterator[bytes]:
+        while line := self._stream.readline(_LONGEST_LINE):
+            if line.startswith(b"{"):
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    self._root = Path(os.fsdecode(to_bytes(json.loads(line)["root"])))
+                return
+            yield line
+        self._root = None
 
 
 class _InOrder:

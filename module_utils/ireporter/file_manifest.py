@@ -16,7 +16,6 @@ said (``"error"``).
 
 from __future__ import annotations
 
-import argparse
 import base64
 import errno
 import functools
@@ -27,7 +26,6 @@ import os
 import pwd
 import stat
 import struct
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,9 +43,6 @@ Version = tuple[int, int, int, int]
 READ_FROM_FILES = ("sha256", "xattrs", "acl")
 # Asked for each path in the order of the manifest: the version in which a file was read, and what was read from it.
 Known = Callable[[bytes], tuple[Version, Entry] | None]
-
-# Asked for by the client of the channel's manifest key; the forced command there takes no arguments.
-WITHOUT_CONTENT = "without-content"
 
 # Made once, not for each line.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -100,44 +95,6 @@ def manifest(
     walk = _Walk(root, content, workers, known=known, versions=versions)
     with closing(walk):
         yield from walk.entries()
-
-
-def lines(root: Path, *, content: bool = True) -> Iterator[bytes]:
-    """The manifest as JSON lines between a head and an end, so that a stream cut short is not taken for a whole one."""
-    yield json_line({"root": to_text(os.fsencode(root)), "format": 1})
-    count = 0
-    for _path, entry in manifest(root, content=content):
-        count += 1
-        yield json_line(entry)
-    yield json_line({"end": to_text(os.fsencode(root)), "entries": count})
-
-
-def main(arguments: list[str]) -> int:
-    """``ireporter-migration manifest ROOT…``: also the forced command of the channel's manifest key."""
-    parser = argparse.ArgumentParser(prog="ireporter-migration manifest", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        f"--{WITHOUT_CONTENT}", action="store_true", help="leave out SHA-256 (and do not read the files)"
-    )
-    parser.add_argument("root", nargs="+", type=Path)
-    options = parser.parse_args(arguments)
-    # Of what the other side of the channel sends, this one word has a meaning; everything else is ignored.
-    without = options.without_content or os.environ.get("SSH_ORIGINAL_COMMAND") == WITHOUT_CONTENT
-    if not without:
-        # What is about to be called equal must still be there after a power cut.
-        os.sync()
-    try:
-        for root in options.root:
-            for line in lines(root, content=not without):
-                sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
-    except MigrationError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # The reader has gone; Python would complain once more when it closes standard output.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    return 0
 
 
 def json_line(content: Entry) -> bytes:

@@ -17,7 +17,9 @@ from typing import IO, Any
 
 from . import file_known_contents
 from .errors import MigrationError
-from .file_manifest import WITHOUT_CONTENT, Entry, manifest, order, to_bytes, to_text
+from .file_known_contents import READ, REMEMBERED
+from .file_manifest import Entry, manifest, order, to_bytes, to_text
+from .file_manifest_command import WITHOUT_CONTENT
 from .file_trees import FileTree, parse_trees
 
 Progress = Callable[[dict[str, object]], None]
@@ -43,9 +45,8 @@ _FIELDS = (
     ("xattrs", "xattr"),
     ("acl", "acl"),
 )
+_BOTH = (file_known_contents.SOURCE, file_known_contents.TARGET)
 _STRUCTURE_KINDS = frozenset({"mode", "owner", "group", "xattr", "acl"})
-
-READ, KNOWN, REMEMBERED = "read", "known", "remembered"
 
 Stream = Iterator[tuple[bytes, Entry]]
 Pairs = Iterator[tuple[bytes, Entry | None, Entry | None]]
@@ -91,6 +92,7 @@ def compare(
     progress: Progress | None = None,
     on_difference: Callable[[Difference], None] | None = None,
     contents: str = READ,
+    known_contents: Path | None = None,
 ) -> FileComparison:
     """Compare every tree's ``source`` with its ``target``.
 
@@ -99,17 +101,20 @@ def compare(
     :param direction: ``push``: the far side is the target; ``pull``: it is the source.
     :param scope: ``all``, or ``structure``: owners, modes and ACLs of what has the same size and time on both sides, no data.
     :param on_difference: called for each difference, also beyond those kept.
-    :param contents: of two folders here, ``known`` does not read again what is as it was when an earlier comparison read it with
-        ``remembered``, which does the same and remembers what it finds equal. ``read`` reads everything.
+    :param contents: ``known`` does not read again what is as it was when an earlier comparison read it with ``remembered``, which does
+        the same and remembers what it finds equal. ``read`` reads everything.
+    :param known_contents: the folder in which that is kept; without it, beside each target, or, if there is a channel, nowhere: then, and
+        with a ``pull``, everything is read.
     :raises MigrationError: a side could not be read to its end (check ``files-unverified``).
     """
     started = time.monotonic()
     trees = parse_trees(file_trees)
     found = FileComparison()
-    content = scope == "all"
     told = started
+    everything_read = scope != "all" or (channel is not None and (direction == "pull" or known_contents is None))
+    how = _Reading(scope == "all", READ if everything_read else contents, known_contents)
     # Closed here, not by the garbage collector: it may run in a thread that is just being started, and a pool shut down there never returns.
-    with closing(_sides(trees, channel, direction, content, contents)) as sides:
+    with closing(_sides(trees, channel, direction, how)) as sides:
         for tree, pairs in sides:
             for path, left, right in pairs:
                 _count(found, tree.name, path, left, right)
@@ -145,28 +150,59 @@ def _count(found: FileComparison, tree: str, path: bytes, left: Entry | None, ri
             groups.setdefault(to_bytes(side["linked_to"]), set()).add(path)
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """How trees are read: with their files' content or not, and what is known of it.
+
+    :param folder: where that is kept; ``None``: beside each target.
+    """
+
+    content: bool
+    contents: str
+    folder: Path | None
+
+    def place(self, tree: FileTree) -> Path:
+        return self.folder / tree.name if self.folder else file_known_contents.place_of(tree.target)
+
+    def manifest(self, tree: FileTree, side: int, stack: ExitStack) -> Stream:
+        root = tree.source if side == file_known_contents.SOURCE else tree.target
+        known = None
+        if self.contents != READ:
+            known = stack.enter_context(file_known_contents.known(self.place(tree), side))
+        read = manifest(root, content=self.content, known=known, versions=self.contents == REMEMBERED)
+        return stack.enter_context(closing(read))
+
+    def pairs(self, tree: FileTree, source: Stream, target: Stream, stack: ExitStack) -> Pairs:
+        pairs = _merged(source, target)
+        if self.contents != REMEMBERED:
+            return pairs
+        return stack.enter_context(closing(file_known_contents.remembering(pairs, self.place(tree))))
+
+
 def _sides(
-    trees: Sequence[FileTree], channel: Mapping[str, object] | None, direction: str, content: bool, contents: str
+    trees: Sequence[FileTree], channel: Mapping[str, object] | None, direction: str, how: _Reading
 ) -> Generator[tuple[FileTree, Pairs], None, None]:
     """Each tree with the manifests of both sides, merged; to be closed by the caller, which ends what reads them."""
     if channel is None:
         for tree in trees:
             with ExitStack() as stack:
-                yield tree, _both_here(tree, content, contents, stack)
+                source, target = (how.manifest(tree, side, stack) for side in _BOTH)
+                yield tree, how.pairs(tree, source, target, stack)
         return
-    with _FarSide(Path(str(channel["directory"])), content) as far:
+    with _FarSide(Path(str(channel["directory"])), how, trees) as far:
         left = {tree.target if direction == "push" else tree.source: tree for tree in trees}
         for root, stream in far.manifests():
             tree_here = left.pop(root, None)
             if tree_here is None:
                 for _ignored in stream:
                     pass
-            elif direction == "push":
-                with closing(manifest(tree_here.source, content=content)) as source:
-                    yield tree_here, _merged(source, stream)
-            else:
-                with closing(manifest(tree_here.target, content=content)) as target:
-                    yield tree_here, _merged(stream, target)
+                continue
+            with ExitStack() as stack:
+                if direction == "push":
+                    source, target = how.manifest(tree_here, file_known_contents.SOURCE, stack), stream
+                else:
+                    source, target = stream, how.manifest(tree_here, file_known_contents.TARGET, stack)
+                yield tree_here, how.pairs(tree_here, source, target, stack)
         far.must_have_ended_well()
     if left:
         raise MigrationError(
@@ -176,31 +212,28 @@ def _sides(
         )
 
 
-def _both_here(tree: FileTree, content: bool, contents: str, stack: ExitStack) -> Pairs:
-    streams = []
-    for side, root in ((file_known_contents.SOURCE, tree.source), (file_known_contents.TARGET, tree.target)):
-        known = None if contents == READ else stack.enter_context(file_known_contents.known(tree.target, side))
-        read = manifest(root, content=content, known=known, versions=contents == REMEMBERED)
-        streams.append(stack.enter_context(closing(read)))
-    pairs = _merged(*streams)
-    if contents != REMEMBERED:
-        return pairs
-    return stack.enter_context(closing(file_known_contents.remembering(pairs, tree.target)))
-
-
 class _FarSide:
     """The manifests the other server sends through the channel, all its roots in one stream."""
 
-    def __init__(self, directory: Path, content: bool) -> None:
-        # Errors go to a file: a pipe nobody reads while the manifest is read could fill up and stop both.
+    def __init__(self, directory: Path, how: _Reading, trees: Sequence[FileTree]) -> None:
+        # Both are files: a pipe that nobody reads or fills while the manifest is read could stop both sides.
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        command = [] if content else [WITHOUT_CONTENT]
-        self.process = subprocess.Popen(
-            ["ssh", "-F", str(directory / "ssh_config"), "manifest", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-        )
+        with tempfile.TemporaryFile() as known:
+            if how.contents != READ:
+                file_known_contents.send({tree.target: how.place(tree) for tree in trees}, known)
+                known.seek(0)
+            self.process = subprocess.Popen(
+                [
+                    "ssh",
+                    "-F",
+                    str(directory / "ssh_config"),
+                    "manifest",
+                    how.contents if how.content else WITHOUT_CONTENT,
+                ],
+                stdin=known,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+            )
         assert self.process.stdout is not None  # noqa: S101 - tells mypy what PIPE means
         self.output = self.process.stdout
 

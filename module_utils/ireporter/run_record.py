@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from . import file_known_contents
 from .clock import Clock
 from .errors import MigrationError
 from .json_files import read_json, write_json
@@ -131,7 +133,7 @@ class RunRecords:
         """Say where the run stands, durably, and append one event.
 
         :param reason: a sentence a customer may read.
-        :param finish: the run has ended.
+        :param finish: the run has ended; what it knew of files' content goes.
         :raises MigrationError: unknown run, or something that looks like a secret (check ``record-secret``).
         """
         run = self.read(run_id)
@@ -158,6 +160,9 @@ class RunRecords:
         )
         if finish:
             run["finished_at"] = now
+        known = self._folder(run_id) / file_known_contents.FOLDER
+        if finish and known.exists():
+            shutil.rmtree(known)
         # The event first: run.json never speaks of something the events do not tell.
         self._append(
             run,

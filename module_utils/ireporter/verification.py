@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psycopg
 
@@ -35,7 +36,8 @@ def run(spec: dict[str, object], progress: Progress) -> dict[str, object]:
     """Compare target with source.
 
     :param spec: ``source``, ``target`` (libpq strings; both or none), ``scope`` (``all`` or ``structure``), ``connection_limit``
-        (of the source before it was frozen), ``jobs`` (sessions per side), ``file_trees`` with ``channel`` and ``direction``.
+        (of the source before it was frozen), ``jobs`` (sessions per side), ``file_trees`` with ``channel``, ``direction`` and
+        ``known_contents`` (a folder: what a copy of files remembered there is not read again unless it changed since).
     :param progress: gets ``{phase, bytes, total_bytes, seconds}``.
     :returns: ``differences``, ``expected_differences``, ``tables_verified``, ``rows_verified``, ``bytes_verified``,
         ``files_verified``, ``sequences_verified``, ``objects_verified``, ``large_objects_verified``, ``roles_verified``,
@@ -70,7 +72,7 @@ def run(spec: dict[str, object], progress: Progress) -> dict[str, object]:
 
 
 def _compare_files(spec: dict[str, object], findings: _Findings, progress: Progress) -> None:
-    from . import file_verification  # noqa: PLC0415 - a database can be verified where only the database part is installed
+    from . import file_known_contents, file_verification  # noqa: PLC0415 - a database can be verified where only the database part is installed
 
     found = file_verification.compare(
         spec["file_trees"],  # type: ignore[arg-type]
@@ -78,6 +80,8 @@ def _compare_files(spec: dict[str, object], findings: _Findings, progress: Progr
         direction=str(spec.get("direction") or "push"),
         scope=str(spec.get("scope", "all")),
         progress=progress,
+        contents=file_known_contents.KNOWN,
+        known_contents=Path(str(spec["known_contents"])) if spec.get("known_contents") else None,
     )
     findings.differences += [{name: str(text) for name, text in row.items()} for row in found.differences]
     findings.expected += [{name: str(text) for name, text in row.items()} for row in found.expected_differences]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ireporter import file_copy, file_manifest, file_verification
+from ireporter import file_copy, file_known_contents, file_manifest, file_verification
 from ireporter.errors import MigrationError
 
 pytestmark = [
@@ -370,6 +371,43 @@ def test_a_hard_tree_goes_through_the_channel(
     again = copy(channel=channel, final=True)
     assert not again["changed"]
     assert not copy(channel=channel, check=True)["changed"]
+
+
+def test_what_was_read_by_day_is_not_read_in_the_freeze_on_either_side_of_the_channel(
+    copy: Copy, source: Path, target: Path, channel: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_known_contents, "_SETTLED_SECONDS", -1)
+    target.mkdir()
+    folder = tmp_path / "known-contents"
+    copy(channel=channel, remember=True, known_contents=str(folder))
+    place = folder / "output"
+    remembered = place.read_bytes()
+    assert copy(channel=channel, final=True, known_contents=str(folder))["repaired"] == 0
+
+    # A side that is told something wrong of a file which is as it was says the wrong thing: so it did not read it.
+    known = [json.loads(line) for line in remembered.splitlines()]
+    assert len(known) > 10
+    for version_of in (2, 3):
+        wrong = [[path, {"sha256": "wrong"}, *([0] * 4, [0] * 4)] for path, *_rest in known]
+        for line, right in zip(wrong, known, strict=True):
+            line[version_of] = right[version_of]
+        place.write_text("".join(json.dumps(line) + "\n" for line in wrong))
+        assert len(differing(source, target, channel, folder)) >= len(known)
+
+    # What was changed since, though it has its size and time, is read on the side where it changed, and mended.
+    place.write_bytes(remembered)
+    change_content_keep_time(source / "-rf")
+    change_content_keep_time(target / "big")
+    assert differing(source, target, channel, folder) == {"file output:-rf", "file output:big"}
+    assert copy(channel=channel, final=True, known_contents=str(folder))["repaired"] == 2
+    assert all_of(target) == all_of(source)
+
+
+def differing(source: Path, target: Path, channel: dict[str, object], known: Path) -> set[object]:
+    """What a comparison says that reads only what is not known."""
+    trees = [{"name": "output", "source": source, "target": target}]
+    found = file_verification.compare(trees, channel=channel, contents=file_known_contents.KNOWN, known_contents=known)
+    return {one["object"] for one in found.differences}
 
 
 @pytest.mark.parametrize("channel", ["pull"], indirect=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -10,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from ireporter import file_known_contents, file_manifest
-from ireporter.file_known_contents import place_of
-from ireporter.file_verification import KNOWN, READ, REMEMBERED, FileComparison, compare
+from ireporter.file_known_contents import KNOWN, READ, REMEMBERED, Received, place_of
+from ireporter.file_verification import FileComparison, compare
 
 NAMES = ("a", "b/c", "b.d", "b/e/f", "z", "設定 'x'\n", os.fsdecode(b"\xff"))
 
@@ -179,3 +181,54 @@ def test_a_comparison_that_ends_half_way_leaves_what_was_known(trees: tuple[Path
     file_known_contents.forget(trees[1])
     assert not unfinished.exists()
     assert not place_of(trees[1]).exists()
+
+
+def sent(trees: tuple[Path, Path], *roots: Path) -> io.BytesIO:
+    """What the other server gets, for ``roots`` of it, all of which were remembered as the same."""
+    stream = io.BytesIO()
+    file_known_contents.send(dict.fromkeys(roots, place_of(trees[1])), stream)
+    stream.seek(0)
+    return stream
+
+
+def test_another_server_is_told_what_is_known_of_each_of_its_trees(trees: tuple[Path, Path]) -> None:
+    compared(trees, REMEMBERED)
+    odd, second = Path("/srv") / NAMES[-2] / NAMES[-1], Path("/srv/second")
+    received = Received(sent(trees, odd, second))
+    for root in (odd, second):
+        known = received.of(root)
+        assert known is not None
+        found = known(b"b/c")
+        assert found is not None
+        assert found[0][0] == (trees[1] / "b" / "c").stat().st_ino
+        assert found[1]["sha256"] == hashlib.sha256((trees[1] / "b" / "c").read_bytes()).hexdigest()
+        assert known(b"zz") is None
+    assert received.of(second) is None
+
+
+def test_of_a_tree_that_does_not_come_next_nothing_is_known(trees: tuple[Path, Path]) -> None:
+    compared(trees, REMEMBERED)
+    first, second = Path("/srv/first"), Path("/srv/second")
+    received = Received(sent(trees, first, second))
+    assert received.of(second) is None
+    assert received.of(first) is not None  # without asking for any of its files
+    assert received.of(second) is not None
+    assert Received(sent(trees)).of(first) is None
+    place_of(trees[1]).unlink()
+    assert Received(sent(trees, first)).of(first) is None
+
+
+@pytest.mark.parametrize(
+    "spoilt", [b"", b"noise", b"{}\n", b'{"root": 7}\n', b"{\n", b'{"root": "/srv/other"}\n', b"x" * (3 << 20)]
+)
+def test_noise_from_another_server_is_not_known(spoilt: bytes) -> None:
+    assert Received(io.BytesIO(spoilt)).of(Path("/srv")) is None
+
+
+def test_noise_after_a_head_ends_what_is_known(trees: tuple[Path, Path]) -> None:
+    compared(trees, REMEMBERED)
+    head, first, *rest = sent(trees, Path("/srv")).read().splitlines(keepends=True)
+    known = Received(io.BytesIO(b"".join([head, first, b"x" * (3 << 20), b"\n", *rest]))).of(Path("/srv"))
+    assert known is not None
+    assert known(b"a") is not None
+    assert known(b"z") is None

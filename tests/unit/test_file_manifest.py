@@ -6,8 +6,6 @@ import json
 import os
 import stat
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -113,30 +111,3 @@ def test_acl_entries_have_names() -> None:
         + struct.pack("<HHI", 0x20, 0, 2**32 - 1)
     )
     assert file_manifest._acl(struct.pack("<I", 2) + number) == ["group:4000000:r--", "other::---", "user:root:rwx"]
-
-
-def test_lines_have_a_head_and_an_end(tmp_path: Path) -> None:
-    (tmp_path / "new\nline").write_text("x")
-    head, *entries, end = [json.loads(line) for line in file_manifest.lines(tmp_path)]
-    assert head == {"root": str(tmp_path), "format": 1}
-    assert end == {"end": str(tmp_path), "entries": len(entries)}
-    assert entries[1]["path"] == "new\nline"
-    assert len(entries[1]["sha256"]) == 64
-
-
-def test_the_forced_command_ignores_all_but_one_word(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    core = Path(file_manifest.__file__).parent.parent
-    program = "import sys; from ireporter.file_manifest import main; sys.exit(main(sys.argv[1:]))"
-    for word, hashed in (("without-content", False), ("/etc/shadow", True), ("", True)):
-        environment = {**os.environ, "PYTHONPATH": str(core), "SSH_ORIGINAL_COMMAND": word}
-        done = subprocess.run(
-            [sys.executable, "-c", program, tmp_path], env=environment, capture_output=True, check=True
-        )
-        assert (b"sha256" in done.stdout) is hashed
-        assert b"shadow" not in done.stdout
-
-
-def test_no_folder_is_an_error_not_an_empty_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert file_manifest.main([str(tmp_path / "absent")]) == 1
-    assert "file-tree" in capsys.readouterr().err

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ireporter import file_verification
 from ireporter.errors import MigrationError
-from ireporter.file_manifest import lines, order
+from ireporter.file_manifest import order
+from ireporter.file_manifest_command import lines
 from ireporter.file_trees import claim, parse_trees
 from ireporter.file_verification import _merged, compare
 

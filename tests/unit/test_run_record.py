@@ -42,10 +42,15 @@ def test_a_run_from_start_to_finish(bench: Bench) -> None:
     assert started["id"] == "acme-d-20261123t120000z"
     assert not started["resumed"]
     bench.clock.seconds += 5
+    known = bench.records._directory / str(started["id"]) / "known-contents"
+    known.mkdir()
+    (known / "output").touch()
     bench.record(started["id"], figures={"rows": 7}, details={"tables": 3})
+    assert known.exists()
     done = bench.record(
         started["id"], finish=True, step="announce", status="succeeded", reason="Done", figures={"files": 2}
     )
+    assert not known.exists()
     assert done["run"]["figures"] == {"rows": 7, "files": 2}
     assert done["run"]["finished_at"] is not None
     assert [event["event"] for event in done["content"]["events"]] == ["started", "copy running", "announce succeeded"]
