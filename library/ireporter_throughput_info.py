@@ -50,7 +50,7 @@ options:
   directory:
     description:
       - Existing folder on the disk on which the bundle is made (V(source)), or received and unpacked (V(restore)). Required for both.
-      - Six times O(sample_bytes), and 256 MB, must be free there. Samples lie in a folder C(.ireporter-throughput) there while they are taken.
+      - Six times O(sample_bytes) for each of O(count) samples, and 256 MB, must be free there. Samples lie in a folder C(.ireporter-throughput) there while they are taken.
     type: path
   database:
     description:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import subprocess
 from collections.abc import Callable
@@ -72,7 +71,7 @@ def sample_restore(order: RestoreOrder, clock: Clock, chance: Random, progress: 
     :raises MigrationError: something could not be measured.
     """
     meter = Meter(clock, rest=order.rest, limit_seconds=order.limit_seconds)
-    with scratch(order.directory, _ON_DISK * order.size) as folder, ThrowAway(order.admin) as databases:
+    with scratch(order.directory, _ON_DISK * order.size * order.count) as folder, ThrowAway(order.admin) as databases:
         sampler = _Sampler(order, meter, chance, folder, databases, clock)
         empty = [sampler.imported(0, with_files=False)[0] for _ in range(FEWEST)]
         fixed = statistics.median(empty)
@@ -108,6 +107,7 @@ class _Sampler:
 
     def __post_init__(self) -> None:
         self.samples = Samples()
+        self._imports = 0
         identity, self._recipient = make_key()
         self._identity, self._signer = self.folder / "identity", self.folder / "signer"
         with create(self._identity) as file:
@@ -119,17 +119,17 @@ class _Sampler:
 
         :return: seconds, bytes by which the database grew, bytes of files.
         """
-        place = self.folder / "import"
+        # It stays until all samples are taken: an import deletes nothing, and a file system that tells its disk of what was deleted
+        # (mount option discard) is slow for a while after thousands of files.
+        self._imports += 1
+        place = self.folder / f"import-{self._imports}"
         place.mkdir(mode=0o700)
-        try:
-            made = self._make(place, row_bytes, with_files=with_files)
-            # An import syncs the file system, which must not be kept waiting by what was made for it.
-            sync_file_system(place)
-            with self.meter.step() as step:
-                grown = self._import(place)
-            return step.seconds, grown, made
-        finally:
-            shutil.rmtree(place)
+        made = self._make(place, row_bytes, with_files=with_files)
+        # An import syncs the file system, which must not be kept waiting by what was made for it.
+        sync_file_system(place)
+        with self.meter.step() as step:
+            grown = self._import(place)
+        return step.seconds, grown, made
 
     def _make(self, place: Path, row_bytes: int, *, with_files: bool) -> int:
         address = self.databases.create(MADE)

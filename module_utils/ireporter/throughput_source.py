@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -62,7 +61,7 @@ def sample_source(order: SourceOrder, clock: Clock, chance: Random, progress: Pr
     :raises MigrationError: something could not be measured.
     """
     meter = Meter(clock, rest=order.rest, limit_seconds=order.limit_seconds)
-    with scratch(order.directory, _ON_DISK * order.size) as folder:
+    with scratch(order.directory, _ON_DISK * order.size * order.count) as folder:
         database = SampledDatabase(order.database)
         ends = meter.left() * (1 - _WALK)
         trees = look(order.trees, chance, lambda: meter.left() > ends)
@@ -98,6 +97,7 @@ class _Sampler:
         self.samples = Samples()
         self._empty = 0.0
         self._rows = 0.0
+        self._places = 0
 
     def overhead(self) -> None:
         """An export of nothing: what programs, sessions and the schema take. It is no part of the other samples."""
@@ -112,12 +112,13 @@ class _Sampler:
     def rows(self, pieces: Sequence[Piece]) -> None:
         """One sample of the database. Without a row, the schema is all there is to read, and stands for all of its bytes."""
         amount = float(sum(piece.bytes for piece in pieces)) or float(self.database.bytes)
-        with self._place("rows") as place:
-            with self.meter.step() as step:
-                read = self._copied(pieces, place)
-            self.samples.add("read", "database", amount, step.seconds)
-            self._parts("database", amount, read)
-        with self._place("rows") as place, self.meter.step() as step:
+        place = self._place()
+        with self.meter.step() as step:
+            read = self._copied(pieces, place)
+        self.samples.add("read", "database", amount, step.seconds)
+        self._parts("database", amount, read)
+        place = self._place()
+        with self.meter.step() as step:
             self.pipeline.whole(lambda writer: self._fill(writer, pieces, place))
         self._rows = step.seconds
         self.samples.add("pipeline", "database", amount, step.seconds - self._empty)
@@ -148,31 +149,32 @@ class _Sampler:
         """
         if not self.trees.size:
             return
-        with self._place("staged") as place:
-            tree = place / "tree"
-            tree.mkdir()
-            with self.meter.step():
-                amount, seconds = copy(self.trees.choose(self.order.size, chance), tree, self.clock.monotonic)
-            self.samples.add("read", "files", amount, seconds)
-            if not amount:
-                return
-            source = FileTree(TREE, tree, tree, None)
-            packed = look_at_tree(source, place)
-            tar = place / "tar"
-            with tar.open("xb") as file, closing(content(packed)) as chunks:
-                file.writelines(chunks)
-            self._parts("files", amount, [tar])
-            for path in (packed.manifest, packed.names, tar):
-                path.unlink()
-            with self._place("rows") as rows, self.meter.step() as step, ThreadPoolExecutor(1) as pool:
+        place = self._place()
+        tree = place / "tree"
+        tree.mkdir()
+        with self.meter.step():
+            amount, seconds = copy(self.trees.choose(self.order.size, chance), tree, self.clock.monotonic)
+        self.samples.add("read", "files", amount, seconds)
+        if not amount:
+            return
+        source = FileTree(TREE, tree, tree, None)
+        packed = look_at_tree(source, place)
+        tar = place / "tar"
+        with tar.open("xb") as file, closing(content(packed)) as chunks:
+            file.writelines(chunks)
+        self._parts("files", amount, [tar])
+        for path in (packed.manifest, packed.names):
+            path.unlink()
+        rows = self._place()
+        with self.meter.step() as step, ThreadPoolExecutor(1) as pool:
 
-                def fill(writer: Writer) -> None:
-                    looking = pool.submit(look_at_tree, source, place)
-                    self._fill(writer, pieces, rows)
-                    add_tree(writer, looking.result())
+            def fill(writer: Writer) -> None:
+                looking = pool.submit(look_at_tree, source, place)
+                self._fill(writer, pieces, rows)
+                add_tree(writer, looking.result())
 
-                self.pipeline.whole(fill)
-            self.samples.add("pipeline", "files", amount, step.seconds - self._rows)
+            self.pipeline.whole(fill)
+        self.samples.add("pipeline", "files", amount, step.seconds - self._rows)
 
     def _parts(self, kind: str, amount: float, read: list[Path]) -> None:
         """Compress, encrypt, write, each alone."""
@@ -189,8 +191,14 @@ class _Sampler:
         for path in (compressed, encrypted, self.pipeline.folder / "written"):
             path.unlink()
 
-    def _place(self, name: str) -> _Place:
-        return _Place(self.pipeline.folder / name)
+    def _place(self) -> Path:
+        """A new folder. It stays until all samples are taken: a file system that tells its disk of what was deleted (mount option discard)
+        is slow for a while after thousands of files, and an export deletes few.
+        """
+        self._places += 1
+        place = self.pipeline.folder / f"place-{self._places}"
+        place.mkdir(mode=0o700)
+        return place
 
     def notes(self) -> list[str]:
         """What was measured otherwise than usual."""
@@ -208,17 +216,3 @@ class _Sampler:
                 f"The file trees were walked for as long as there was time: {self.trees.files} files were seen, not all."
             )
         return said
-
-
-class _Place:
-    """A folder until the block is left."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> Path:
-        self._path.mkdir(mode=0o700)
-        return self._path
-
-    def __exit__(self, *_exception: object) -> None:
-        shutil.rmtree(self._path)
