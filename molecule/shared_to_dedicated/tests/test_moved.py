@@ -108,6 +108,13 @@ def test_nothing_of_the_channel_is_left(shared: Host, dedicated: Host) -> None:
         assert host.run("/usr/local/sbin/ireporter-migration channel-leftovers").rc == 0
 
 
+def test_what_was_known_of_files_went_with_the_end_of_the_run(shared: Host, dedicated: Host) -> None:
+    for host in (shared, dedicated):
+        state = host.check_output("find /var/lib/ireporter-migration")
+        assert "/acme/" in state
+        assert "known-contents" not in state
+
+
 def test_check_mode_announced_what_the_real_run_changed() -> None:
     lines = (ROOT / "build" / "molecule-changed-tasks.jsonl").read_text(encoding="utf-8").splitlines()
     playbooks = [json.loads(line) for line in lines]
