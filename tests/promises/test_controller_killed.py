@@ -24,7 +24,6 @@ EVERYWHERE = (
     "Provision | Closed to everybody until it is opened",
     "First file pass | Files, while users work",
     "Lower TTL | Remember the old one",
-    "Gate | Files once more, while users work",
     "Gate | Record go or no-go",
     "Freeze | No write can happen on the source, and it is proved",
     "Copy | Database",
