@@ -17,6 +17,17 @@ install -d /srv/ireporter/acme/output && echo precious > /srv/ireporter/acme/out
 """
 
 
+def test_nothing_wrong_is_said_to_be_so_and_nothing_is_touched(lab: Lab) -> None:
+    lab.prepare()
+    before = lab.traces()
+    played = lab.play("shared_to_dedicated", "--tags", "check")
+    assert played.returncode == 0, played.output[-3000:]
+    assert "R01-accounts" in played.output
+    assert played.recap("acme")["changed"] == 0
+    lab.assert_nothing_new(before, seconds=0)
+    assert lab.serves("shared01")
+
+
 def test_everything_wrong_is_said_at_once_and_nothing_is_touched(lab: Lab) -> None:
     lab.prepare()
     before = lab.traces()
