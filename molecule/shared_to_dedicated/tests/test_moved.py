@@ -69,6 +69,14 @@ def test_a_backup_is_kept_and_whole(shared: Host) -> None:
     assert shared.run("cd /var/backups/ireporter-migration/acme-d-* && sha256sum --check --quiet SHA256SUMS").rc == 0
 
 
+def test_the_backup_is_for_root_only_and_goes_after_its_retention(shared: Host) -> None:
+    kept = shared.check_output("echo /var/backups/ireporter-migration/acme-d-*")
+    assert shared.check_output("stat --format='%%U %%a' %s", kept) == "root 700"
+    assert shared.check_output("find %s ! -user root -or -perm /077", kept) == ""
+    retention = shared.check_output("cat /etc/tmpfiles.d/ireporter-migration-acme-d-*.conf")
+    assert retention.splitlines()[1:] == [f"e {kept} - - - 30d"]
+
+
 def test_the_backup_is_restored_by_the_commands_its_readme_gives(shared: Host) -> None:
     readme = shared.check_output("cat /var/backups/ireporter-migration/acme-d-*/README.txt")
     commands = [line[2:] for line in readme.splitlines() if line.startswith("  ")]
