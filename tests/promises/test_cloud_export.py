@@ -157,6 +157,16 @@ def test_a_full_disk_while_the_bundle_is_made_is_said_and_leaves_the_tenant_serv
         serving.on("shared01", f"umount {EXPORT}")
 
 
+def test_gates_that_pass_are_said_to_and_nothing_is_touched(serving: Lab) -> None:
+    before = serving.traces()
+    again = ("-e", "cloud_export_again=true")
+    played = serving.play("cloud_export", "--tags", "check", *again, tenant=TENANT)
+    assert played.returncode == 0, played.output[-3000:]
+    assert "R07" in played.output
+    assert played.recap(TENANT)["changed"] == 0
+    serving.assert_nothing_new(before, seconds=5)
+
+
 def test_gates_that_fail_are_said_at_once_and_nothing_is_touched(serving: Lab) -> None:
     before = serving.traces()
     wrong = {
