@@ -66,6 +66,8 @@ options:
       - C(certificate) has C(subject_alt_name), C(not_before) and C(not_after) as
         M(community.crypto.x509_certificate_info)
         returns them, and the boolean C(chain_verified).
+      - C(addresses) has the IPv4 addresses of C(source) and C(target), of a C(shared_to_dedicated) only.
+      - C(lease_seconds) is how long a freeze lasts that nobody ends, 0 where it follows from the estimate.
       - C(dns) is a result of M(ireporter_dns_info) with its probe of the right to update.
       - C(mail) is a list of results of M(ireporter_mail) in check mode.
     type: dict
@@ -174,12 +176,13 @@ EXAMPLES = r"""
       reachable: "{{ ways }}"
       clock: "{{ clocks }}"
       certificate: "{{ certificate }}"
+      addresses: {source: 192.0.2.11, target: 192.0.2.12}
       dns: "{{ ireporter_dns_rights }}"
       mail: "{{ ireporter_notification_rights }}"
     contract: {submitted: "2026-11-20"}
-    contact: {name: 山田 太郎, company: Acme, email: taro@acme.example, phone: "+81-3-1234-5678", extension: none}
+    contact: {name: Contact Person, company: Acme, email: contact@example.com, phone: "+81-3-1234-5678", extension: none}
     partner: none
-    sales_representative: {name: 佐藤 花子, email: hanako@vendor.example}
+    sales_representative: {name: Sales Person, email: sales@example.com}
     window: {start: "2026-11-28 22:00", end: "2026-11-29 02:00"}
     calendar: {maintenance: []}
   delegate_to: localhost
@@ -206,9 +209,9 @@ EXAMPLES = r"""
     throughput: {samples: "{{ samples }}"}
     import_side: {postgresql_version: "16.3", application_version: 8.2.26020}
     public_key: "{{ lookup('ansible.builtin.file', 'files/acme.age.pub') }}"
-    contact: {name: 山田 太郎, company: Acme, email: taro@acme.example, phone: "+81-3-1234-5678", extension: none}
+    contact: {name: Contact Person, company: Acme, email: contact@example.com, phone: "+81-3-1234-5678", extension: none}
     partner: none
-    sales_representative: {name: 佐藤 花子, email: hanako@vendor.example}
+    sales_representative: {name: Sales Person, email: sales@example.com}
     window: {start: "2026-11-28 00:00", end: "2026-11-30 00:00"}
     calendar: {maintenance: []}
   delegate_to: localhost

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 
 from .plan_facts import Facts
 from .plan_gate import Gate, Severity, failed, passed
@@ -225,6 +226,31 @@ def dns_gates(dns: Facts) -> list[Gate]:
                 limit="NOERROR",
             )
         )
+    return gates
+
+
+def address_gates(addresses: Facts) -> list[Gate]:
+    """Both servers by IPv4 address: the new server's firewall and the public name's A record take nothing else.
+
+    ``addresses``: ``{source, target}``.
+    """
+    gates = []
+    for side in ("source", "target"):
+        gate, address = f"address-{side}", addresses.text(side)
+        try:
+            IPv4Address(address or "")
+        except ValueError:
+            gates.append(
+                failed(
+                    gate,
+                    f"The {side}'s address is {address or 'not given'}, which is no IPv4 address",
+                    f"Set the server's ansible_host, or shared_to_dedicated_{side}_address, to its IPv4 address",
+                    measured=address,
+                    limit="IPv4",
+                )
+            )
+        else:
+            gates.append(passed(gate, f"The {side}'s address is {address}", measured=address, limit="IPv4"))
     return gates
 
 

@@ -23,18 +23,18 @@ from .plan_gate import Gate
 from .plan_people import contact_gates, partner_gates, sales_gates
 from .plan_result import estimate_result, gates_result, window_result
 from .plan_servers import Servers
-from .plan_services import certificate_gates, clock_gates, dns_gates, mail_gates, time_zone_gate
+from .plan_services import address_gates, certificate_gates, clock_gates, dns_gates, mail_gates, time_zone_gate
 from .plan_settings import PlanSettings
 from .plan_target import empty_gate, measured_gates, network_gates, obstacle_gates, source_gates
 from .plan_versions import locale_gate, version_gates
-from .plan_window import Timing, maintenance_gate, window_gates
+from .plan_window import Timing, lease_gates, maintenance_gate, window_gates
 
 
 @dataclass(frozen=True)
 class PlanInput:
     """All a plan is made of; nothing else is looked at, not even this machine's clock.
 
-    ``facts``: ``{source, target, target_ours, reachable, clock, certificate, dns, mail}`` as measured.
+    ``facts``: ``{source, target, target_ours, reachable, clock, certificate, addresses, lease_seconds, dns, mail}`` as measured.
     ``variable_names`` None: spelling is not checked. ``remaining`` None: nothing of the freeze is done yet.
     """
 
@@ -84,6 +84,7 @@ def plan(given: PlanInput) -> dict[str, object]:
         *contact_gates(given.contact),
         *window_results,
         maintenance_gate(given.maintenance, window, timing),
+        *lease_gates(facts.number("lease_seconds"), timing),
         invoice,
         selection_gate(given.contract, list(given.tenants), strangers),
         *network_gates(servers, facts.items("reachable")),
@@ -97,6 +98,7 @@ def plan(given: PlanInput) -> dict[str, object]:
         *clock_gates(facts.items("clock"), sides, given.settings),
         time_zone_gate(source, target),
         *certificate_gates(facts.part("certificate"), given.public_name, given.now, given.settings),
+        *address_gates(facts.part("addresses")),
         *dns_gates(facts.part("dns")),
         *mail_gates(facts.items("mail")),
         *obstacle_gates(sides),

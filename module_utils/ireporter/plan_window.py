@@ -77,6 +77,18 @@ def window_gates(window: object, timing: Timing) -> tuple[list[Gate], Interval |
     return gates, span
 
 
+def lease_gates(lease_seconds: float | None, timing: Timing) -> list[Gate]:
+    """A lease that somebody chose (not None or 0) does not run out under a migration that is well."""
+    if not lease_seconds or timing.freeze_seconds is None:
+        return []
+    gate = "lease"
+    said = f"The lease lasts {lease_seconds:.0f} s, freeze to open is estimated at {timing.freeze_seconds:.0f} s"
+    if lease_seconds < timing.freeze_seconds:
+        action = "Leave shared_to_dedicated_lease_seconds out, or make it longer: when it runs out, the source reopens"
+        return [failed(gate, said, action, measured=lease_seconds, limit=timing.freeze_seconds, severity="warn")]
+    return [passed(gate, said, measured=lease_seconds, limit=timing.freeze_seconds, severity="warn")]
+
+
 def maintenance_gate(maintenance: object, window: Interval | None, timing: Timing) -> Gate:
     """R11: from freeze to open no maintenance announced by the vendor. Only that span counts, not the whole window."""
     gate, limit = "R11-maintenance", "no overlap from freeze to open"

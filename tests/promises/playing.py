@@ -78,7 +78,8 @@ class Lab:
                 *arguments,
             ],
             cwd=ROOT,
-            env=os.environ | self.environment | {"ANSIBLE_NOCOLOR": "1"} | extra_environment,
+            # As on a control node in Japan: no role may take its local time for UTC.
+            env=os.environ | self.environment | {"ANSIBLE_NOCOLOR": "1", "TZ": "Asia/Tokyo"} | extra_environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -81,7 +81,8 @@ def good_facts() -> dict[str, Any]:
             "stale": [],
             "update_right": {"allowed": True, "answer": "NOERROR", "message": "ok"},
         },
-        "mail": [{"recipient": "taro@acme.example", "answer": "250 ok"}],
+        "addresses": {"source": "192.0.2.11", "target": "192.0.2.12"},
+        "mail": [{"recipient": "contact@acme.example", "answer": "250 ok"}],
     }
 
 
@@ -94,14 +95,14 @@ def good() -> PlanInput:
         settings=PlanSettings(),
         contract={"submitted": "2026-11-25"},
         contact={
-            "name": "山田 太郎",
+            "name": "Contact Person",
             "company": "アクメ",
-            "email": "taro@acme.example",
+            "email": "contact@acme.example",
             "phone": "+81-3-1234-5678",
             "extension": "none",
         },
         partner="none",
-        sales_representative={"name": "佐藤 花子", "email": "hanako@vendor.example"},
+        sales_representative={"name": "Sales Person", "email": "sales@vendor.example"},
         window={"start": "2026-11-28 22:00", "end": "2026-11-29 02:00"},
         maintenance=[],
         tenants=[{"name": "acme"}, {"name": "acme", "licence_file": {"tree": "settings", "path": "xml/License.xml"}}],
@@ -197,6 +198,9 @@ def test_knowing_nothing_fails_everything_but_raises_nothing() -> None:
         (("certificate", "not_after"), "20261201000000Z", "certificate-expiry", "ends in 2.9 days"),
         (("certificate", "not_before"), "20261201000000Z", "certificate-expiry", "not in force before"),
         (("certificate", "not_after"), "soon", "certificate-expiry", "unknown"),
+        (("addresses", "source"), "shared01.example.com", "address-source", "shared01.example.com, which is no IPv4"),
+        (("addresses", "target"), "2001:db8::1", "address-target", "no IPv4 address"),
+        (("addresses",), None, "address-target", "not given"),
         (("dns", "in_step"), False, "dns-in-step", "disagree"),
         (("dns",), {}, "dns-in-step", "unknown"),
         (
@@ -343,6 +347,15 @@ def test_maintenance_counts_from_freeze_to_open_only(start: str, end: str, hit: 
         assert "Begin the cut-over at 2026-11-28 22:" in found["R11-maintenance"]
 
 
+@pytest.mark.parametrize(("seconds", "warned"), [(None, None), (0, None), (1, True), (100_000, False)])
+def test_a_lease_that_somebody_chose_outlasts_the_estimate(seconds: int | None, warned: bool | None) -> None:
+    given = replace(good(), facts=Facts(good_facts() | {"lease_seconds": seconds}))
+    said = [str(gate["id"]) for gate in plan(given)["gates"]]  # type: ignore[attr-defined]
+    assert ("lease" in said) == (warned is not None)
+    assert ("lease" in failed(given)) == bool(warned)
+    assert plan(given)["passed"], "a lease is the operator's own decision"
+
+
 @pytest.mark.parametrize("dates", [None, "none", [{}], [{"start": "2026-11-28 22:00", "end": "2026-11-28 21:00"}]])
 def test_maintenance_dates_must_be_said(dates: object) -> None:
     assert list(failed(replace(good(), maintenance=dates))) == ["R11-maintenance"]
@@ -464,6 +477,8 @@ PATHS = [
     ("clock",),
     ("certificate",),
     ("dns",),
+    ("addresses",),
+    ("lease_seconds",),
     ("mail",),
     ("source", "server"),
     ("target", "server", "disks"),
