@@ -153,6 +153,7 @@ def thaw(server: Server, *, by_lease: bool, even_disarmed: bool) -> Outcome:
 
     :param by_lease: do nothing when the lease was disarmed or renewed meanwhile.
     :param even_disarmed: reopen although the lease was disarmed: the target may be open.
+    :raises MigrationError: the lease was renewed but nothing counts it (check ``lease``), or the tenant could not be reopened (check ``thaw``).
     """
     with server.records.lock():
         record = server.records.read()
@@ -162,6 +163,8 @@ def thaw(server: Server, *, by_lease: bool, even_disarmed: bool) -> Outcome:
                 server.lease.remove()
                 return Outcome("not armed")
             if record.deadline is not None and server.lease.remaining(record.deadline) > 0:
+                if not server.lease.armed():
+                    raise _nothing_counts(server, record)
                 return Outcome("renewed")
         if not by_lease and not even_disarmed and record is not None and record.lease != ARMED:
             raise MigrationError(
@@ -317,8 +320,9 @@ def _rearm(server: Server, wish: FreezeWish, seen: Observation, record: FreezeRe
     if record is None:
         before = dict(seen.gate.before) if seen.gate and seen.gate.before else {}
         record = FreezeRecord(tenant=server.tenant.without_secrets, before=before, run_id=wish.run_id)
-    server.records.update(record, lease=ARMED, lease_seconds=wish.lease_seconds, deadline=deadline, deadline_at=at)
+    # The timer first: killed in between, it finds the old deadline over and thaws. A new deadline without a timer would be one nobody watches.
     server.lease.arm(wish.lease_seconds)
+    server.records.update(record, lease=ARMED, lease_seconds=wish.lease_seconds, deadline=deadline, deadline_at=at)
     server.lease.release()
 
 
@@ -401,6 +405,15 @@ def _lease_fired(server: Server, seen: Observation) -> MigrationError:
         f"Tenant {server.tenant.name} is not frozen any more but {seen.state}{detail}; its lease has fired, or it was never frozen",
         check="lease-fired",
         action="Do not open the target; start the cut-over again, with a longer lease if it was too short",
+    )
+
+
+def _nothing_counts(server: Server, record: FreezeRecord) -> MigrationError:
+    """Ends the lease's unit as failed, so that systemd starts it again every few seconds until the deadline is over."""
+    return MigrationError(
+        f"The lease of tenant {server.tenant.name} was renewed until {record.deadline_at}, but {server.lease.timer} does not count",
+        check="lease",
+        action="Wait: its unit tries again until that moment and thaws then; ireporter-migration thaw does so at once",
     )
 
 
