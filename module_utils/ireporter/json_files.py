@@ -20,3 +20,11 @@ def read_json(path: Path) -> object | None:
         return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
     except FileNotFoundError:
         return None
+
+
+def read_json_if_whole(path: Path) -> object | None:
+    """The content, or ``None`` also where it is empty or no JSON: for what is written anew soon, and must never keep anybody away."""
+    try:
+        return read_json(path)
+    except ValueError:
+        return None
