@@ -23,6 +23,7 @@ from .freeze_steps import (
     undo,
 )
 from .gate import Gate
+from .json_files import unusable
 from .tenant_server import Server
 from .tenant_state import Observation, observe
 
@@ -82,6 +83,7 @@ def freeze(server: Server, wish: FreezeWish) -> Outcome:
     """Make every write impossible, prove it, and let a lease on this host undo it.
 
     :raises MigrationError: an obstacle (nothing was touched), or a step failed: then everything was undone and the tenant serves again.
+    :raises OSError: a tenant that is frozen stays so, with its lease: its record cannot be written.
     """
     with server.records.lock():
         seen = observe(server)
@@ -199,6 +201,7 @@ def close(
     """Let nobody in any more – or, with ``admit_secret``, only the smoke client of a target that is about to open.
 
     :raises MigrationError: a step failed; a tenant that was open before serves again.
+    :raises OSError: a file of a tenant that was not open cannot be written.
     """
     with server.records.lock():
         seen = observe(server)
@@ -384,6 +387,8 @@ def _refuse_superusers(server: Server) -> None:
 
 def _undone(server: Server, error: BaseException) -> MigrationError:
     """Undo the half-done freeze, and say both what happened and how it stands now."""
+    if isinstance(error, OSError):
+        error = unusable(error)
     happened = error.happened if isinstance(error, MigrationError) else f"{type(error).__name__}: {error}".rstrip(": ")
     check = error.check if isinstance(error, MigrationError) else "interrupted"
     action = error.action if isinstance(error, MigrationError) else "Run again"
@@ -392,7 +397,8 @@ def _undone(server: Server, error: BaseException) -> MigrationError:
         undo(server, server.records.read(), seen_gate)
         prove_open(server, login=False)
         end = "everything was undone and the tenant serves again"
-    except MigrationError as second:
+    except (MigrationError, OSError) as caught:
+        second = unusable(caught) if isinstance(caught, OSError) else caught
         end = f"undoing it failed too ({second.happened}); its lease tries again"
     result = MigrationError(f"{happened}; {end}", check=check, action=action)
     result.figures = getattr(error, "figures", {})  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from typing import Final
 from .clock import Clock
 from .commands import Runner
 from .errors import MigrationError
+from .json_files import naming
 from .tenant_model import LAUNCHER
 from .tenant_units import Units
 from .whole_files import write_whole
@@ -177,7 +178,8 @@ WantedBy=multi-user.target
 
     def _write(self, name: str, content: str) -> None:
         # Whole or not at all: an empty unit, left by a full disk, would be a lease that never fires.
-        write_whole(self._directory / name, content.encode(), mode=0o644)
+        with naming(self._directory / name):
+            write_whole(self._directory / name, content.encode(), mode=0o644)
 
 
 def _sync(directory: Path) -> None:

@@ -86,8 +86,9 @@ def test_a_full_disk_leaves_the_units_as_they_were(tmp_path: Path, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="No space left") as caught:
             lease.arm(900)
+    assert caught.value.filename == str(tmp_path / lease.timer)
     assert "OnActiveSec=600s" in (tmp_path / lease.timer).read_text()
     assert "ExecStart=" in (tmp_path / lease.service).read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"proc", lease.timer, lease.service}
