@@ -166,6 +166,7 @@ latest:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.ireporter.clock import SystemClock
 from ansible.module_utils.ireporter.errors import MigrationError
+from ansible.module_utils.ireporter.json_files import unusable
 from ansible.module_utils.ireporter.run_lock import RunLock
 from ansible.module_utils.ireporter.run_record import KINDS, STATUSES, RunRecords
 from ansible.module_utils.ireporter.run_session import RunSession
@@ -247,6 +248,9 @@ def main() -> None:
         result.update(lock=lock.as_dict(), runs=runs, latest=runs[0] if runs else None)
     except MigrationError as error:
         module.fail_json(msg=str(error), **error.as_result())
+    except OSError as error:
+        refused = unusable(error)
+        module.fail_json(msg=str(refused), **refused.as_result())
     module.exit_json(**result)
 
 

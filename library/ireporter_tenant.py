@@ -378,6 +378,7 @@ import types
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.ireporter import freeze as freezing
 from ansible.module_utils.ireporter.errors import MigrationError
+from ansible.module_utils.ireporter.json_files import unusable
 from ansible.module_utils.ireporter.run_lock import refresh
 from ansible.module_utils.ireporter.tenant_model import ARGUMENTS, STATE_DIRECTORY, parse
 from ansible.module_utils.ireporter.tenant_server import Server, this_server
@@ -469,6 +470,9 @@ def main() -> None:
         if module.check_mode and _for_want_of_provisioning(error):
             module.exit_json(changed=True, state=module.params["state"])
         module.fail_json(msg=str(error), **error.as_result(), **getattr(error, "figures", {}))
+    except OSError as error:
+        refused = unusable(error)
+        module.fail_json(msg=str(refused), **refused.as_result())
     module.exit_json(**result, diff={"before": f"{result['state_before']}\n", "after": f"{result['state']}\n"})
 
 

@@ -347,7 +347,7 @@ def leftovers_main(arguments: list[str], machine: Machine | None = None) -> int:
 
 
 def _arm(places: Places, spec: Mapping[str, object], facts: Mapping[str, object]) -> bool:
-    """Record and timer. More than half of the time left, and not more than is wanted: as it is; else from now on."""
+    """Record and running timer. More than half of the time left, and not more than is wanted: as it is; else from now on."""
     seconds = _number(spec, "expires_in_seconds", 14400)
     if not 60 <= seconds <= 30 * 86400:
         raise _refuse(f"A channel for {seconds} s is not sensible", "Give 60 s to 30 days")
@@ -357,10 +357,11 @@ def _arm(places: Places, spec: Mapping[str, object], facts: Mapping[str, object]
     expires_at = kept if seconds // 2 < kept - now <= seconds else now + seconds
     wanted = {**facts, "id": places.id, "expires_at": expires_at}
     timer, service = places.deadline_units
-    if known == wanted and timer.exists():
+    if known == wanted and timer.exists() and _counts(places):
         return False
     places.record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_json(places.record, wanted)
+    # Without a deadline until the timer counts to it: whoever opens the channel again after a kill in between sets the timer anew.
+    write_json(places.record, {**wanted, "expires_at": 0})
     about = f"Close channel {places.id} of an i-Reporter migration"
     # Tried again while, for instance, PostgreSQL is down and its role cannot be dropped.
     _write(
@@ -382,7 +383,14 @@ def _arm(places: Places, spec: Mapping[str, object], facts: Mapping[str, object]
     if "yes" in places.machine.run(stale, check=False).stdout:  # reading every unit anew takes a second on some servers
         places.machine.run(["systemctl", "daemon-reload"])
     places.machine.run(["systemctl", "restart", timer.name])
+    write_json(places.record, wanted)
     return True
+
+
+def _counts(places: Places) -> bool:
+    """Whether the timer runs: its file alone closes nothing."""
+    timer, _service = places.deadline_units
+    return places.machine.run(["systemctl", "is-active", "--quiet", timer.name], check=False).returncode == 0
 
 
 def _stop_closing(places: Places) -> None:

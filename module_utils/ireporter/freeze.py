@@ -23,6 +23,7 @@ from .freeze_steps import (
     undo,
 )
 from .gate import Gate
+from .json_files import unusable
 from .tenant_server import Server
 from .tenant_state import Observation, observe
 
@@ -82,6 +83,7 @@ def freeze(server: Server, wish: FreezeWish) -> Outcome:
     """Make every write impossible, prove it, and let a lease on this host undo it.
 
     :raises MigrationError: an obstacle (nothing was touched), or a step failed: then everything was undone and the tenant serves again.
+    :raises OSError: a tenant that is frozen stays so, with its lease: its record cannot be written.
     """
     with server.records.lock():
         seen = observe(server)
@@ -153,6 +155,7 @@ def thaw(server: Server, *, by_lease: bool, even_disarmed: bool) -> Outcome:
 
     :param by_lease: do nothing when the lease was disarmed or renewed meanwhile.
     :param even_disarmed: reopen although the lease was disarmed: the target may be open.
+    :raises MigrationError: the lease was renewed but nothing counts it (check ``lease``), or the tenant could not be reopened (check ``thaw``).
     """
     with server.records.lock():
         record = server.records.read()
@@ -162,6 +165,8 @@ def thaw(server: Server, *, by_lease: bool, even_disarmed: bool) -> Outcome:
                 server.lease.remove()
                 return Outcome("not armed")
             if record.deadline is not None and server.lease.remaining(record.deadline) > 0:
+                if not server.lease.armed():
+                    raise _nothing_counts(server, record)
                 return Outcome("renewed")
         if not by_lease and not even_disarmed and record is not None and record.lease != ARMED:
             raise MigrationError(
@@ -196,6 +201,7 @@ def close(
     """Let nobody in any more – or, with ``admit_secret``, only the smoke client of a target that is about to open.
 
     :raises MigrationError: a step failed; a tenant that was open before serves again.
+    :raises OSError: a file of a tenant that was not open cannot be written.
     """
     with server.records.lock():
         seen = observe(server)
@@ -317,8 +323,9 @@ def _rearm(server: Server, wish: FreezeWish, seen: Observation, record: FreezeRe
     if record is None:
         before = dict(seen.gate.before) if seen.gate and seen.gate.before else {}
         record = FreezeRecord(tenant=server.tenant.without_secrets, before=before, run_id=wish.run_id)
-    server.records.update(record, lease=ARMED, lease_seconds=wish.lease_seconds, deadline=deadline, deadline_at=at)
+    # The timer first: killed in between, it finds the old deadline over and thaws. A new deadline without a timer would be one nobody watches.
     server.lease.arm(wish.lease_seconds)
+    server.records.update(record, lease=ARMED, lease_seconds=wish.lease_seconds, deadline=deadline, deadline_at=at)
     server.lease.release()
 
 
@@ -380,6 +387,8 @@ def _refuse_superusers(server: Server) -> None:
 
 def _undone(server: Server, error: BaseException) -> MigrationError:
     """Undo the half-done freeze, and say both what happened and how it stands now."""
+    if isinstance(error, OSError):
+        error = unusable(error)
     happened = error.happened if isinstance(error, MigrationError) else f"{type(error).__name__}: {error}".rstrip(": ")
     check = error.check if isinstance(error, MigrationError) else "interrupted"
     action = error.action if isinstance(error, MigrationError) else "Run again"
@@ -388,7 +397,8 @@ def _undone(server: Server, error: BaseException) -> MigrationError:
         undo(server, server.records.read(), seen_gate)
         prove_open(server, login=False)
         end = "everything was undone and the tenant serves again"
-    except MigrationError as second:
+    except (MigrationError, OSError) as caught:
+        second = unusable(caught) if isinstance(caught, OSError) else caught
         end = f"undoing it failed too ({second.happened}); its lease tries again"
     result = MigrationError(f"{happened}; {end}", check=check, action=action)
     result.figures = getattr(error, "figures", {})  # type: ignore[attr-defined]
@@ -401,6 +411,15 @@ def _lease_fired(server: Server, seen: Observation) -> MigrationError:
         f"Tenant {server.tenant.name} is not frozen any more but {seen.state}{detail}; its lease has fired, or it was never frozen",
         check="lease-fired",
         action="Do not open the target; start the cut-over again, with a longer lease if it was too short",
+    )
+
+
+def _nothing_counts(server: Server, record: FreezeRecord) -> MigrationError:
+    """Ends the lease's unit as failed, so that systemd starts it again every few seconds until the deadline is over."""
+    return MigrationError(
+        f"The lease of tenant {server.tenant.name} was renewed until {record.deadline_at}, but {server.lease.timer} does not count",
+        check="lease",
+        action="Wait: its unit tries again until that moment and thaws then; ireporter-migration thaw does so at once",
     )
 
 

@@ -17,8 +17,10 @@ from typing import Final
 from .clock import Clock
 from .commands import Runner
 from .errors import MigrationError
+from .json_files import naming
 from .tenant_model import LAUNCHER
 from .tenant_units import Units
+from .whole_files import write_whole
 
 SYSTEMD_DIRECTORY: Final = Path("/etc/systemd/system")
 _SHORTEST_SECONDS: Final = 5
@@ -175,13 +177,9 @@ WantedBy=multi-user.target
         return bool(present)
 
     def _write(self, name: str, content: str) -> None:
-        path = self._directory / name
-        with path.open("w", encoding="utf-8") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        path.chmod(0o644)
-        _sync(self._directory)
+        # Whole or not at all: an empty unit, left by a full disk, would be a lease that never fires.
+        with naming(self._directory / name):
+            write_whole(self._directory / name, content.encode(), mode=0o644)
 
 
 def _sync(directory: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from .clock import Clock
 from .errors import MigrationError
-from .json_files import read_json, write_json
+from .json_files import read_json_if_whole, write_json
 from .lease import boot_identity
 from .tenant_model import tenant_name
 
@@ -165,11 +165,14 @@ class RunLock:
             return True
 
     def read(self) -> Lock | None:
-        """The lock as it was last written, expired or not."""
-        content = read_json(self._directory / _FILE)
+        """The lock as it was last written, expired or not; ``None``: nobody's, which one that cannot be understood is, too."""
+        content = read_json_if_whole(self._directory / _FILE)
         if not isinstance(content, dict):
             return None
-        return Lock(**content)
+        try:
+            return Lock(**content)
+        except TypeError:
+            return None
 
     def as_dict(self) -> dict[str, object]:
         """For module results: ``held``, ``by``, ``operator``, ``run_id``, ``since``, ``expires_in_seconds``, ``expires_at``."""
@@ -222,10 +225,11 @@ def refresh(state_directory: Path, tenant: str, run_id: str, clock: Clock, *, pr
     if not (directory / _FILE).exists():
         return
     with _exclusive(directory):
-        content = read_json(directory / _FILE)
+        content = read_json_if_whole(directory / _FILE)
         if isinstance(content, dict) and content.get("run_id") == run_id:
             content.update(boot=boot_identity(proc), refreshed_boot_seconds=clock.monotonic())
-            write_json(directory / _FILE, content, durable=False)
+            # Durably: a power cut that left an empty file would leave a run that nobody is known to hold.
+            write_json(directory / _FILE, content)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Any, Final
 from . import file_known_contents
 from .clock import Clock
 from .errors import MigrationError
-from .json_files import read_json, write_json
+from .json_files import naming, read_json, write_json
 from .tenant_model import tenant_name
 
 # Kind → its letter in ids. A rollback after opening is a migration backwards, with a record of its own.
@@ -88,7 +88,10 @@ class RunRecords:
         return run_id
 
     def start(self, kind: str, run_id: str, operator: str, *, resumed: bool, versions: Mapping[str, object]) -> Run:
-        """Write a new run, or the next attempt of an unfinished one."""
+        """Write a new run, or the next attempt of an unfinished one.
+
+        :raises OSError: it could not be written; it names the file.
+        """
         _refuse_secrets({"operator": operator, "versions": dict(versions)})
         now = self._now()
         old = self.read(run_id) if resumed else None
@@ -214,7 +217,7 @@ class RunRecords:
         folder = self._make_folder(str(run["id"]))
         path = folder / "events.jsonl"
         temporary = folder / ".events.jsonl.new"
-        with temporary.open("w", encoding="utf-8") as stream:
+        with naming(path), temporary.open("w", encoding="utf-8") as stream:
             temporary.chmod(0o600)
             stream.writelines(_line(event) for event in content["events"])
             stream.flush()
@@ -277,8 +280,9 @@ class RunRecords:
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             if torn:
                 os.ftruncate(descriptor, _last_line_end(descriptor, size))
-            os.write(descriptor, line.encode())
-            os.fsync(descriptor)
+            with naming(path):
+                os.write(descriptor, line.encode())
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

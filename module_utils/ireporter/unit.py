@@ -12,7 +12,7 @@ from .clock import Clock, SystemClock
 from .commands import Runner
 from .commands import run as run_command
 from .errors import MigrationError
-from .json_files import read_json, write_json
+from .json_files import read_json, read_json_if_whole, write_json
 from .run_lock import refresh
 from .tenant_model import LAUNCHER, STATE_DIRECTORY, tenant_name
 from .tenant_units import Units
@@ -141,7 +141,8 @@ class WorkUnit:
             if self._clock.monotonic() - beat >= _HEARTBEAT_SECONDS:
                 beat = self._clock.monotonic()
                 refresh(self._state_directory, self.tenant, self.migration_id, self._clock)
-            now = read_json(self._file("progress.json"))
+            # Not written durably: after a power cut it may be empty, and then no progress is known.
+            now = read_json_if_whole(self._file("progress.json"))
             if isinstance(now, dict) and now != shown:
                 shown = now
                 progress(now)
@@ -189,7 +190,7 @@ def status(
                 "unit": name,
                 "work": work,
                 "active": units.state(name).active,
-                "progress": read_json(spec.with_name(f"{work}.progress.json")),
+                "progress": read_json_if_whole(spec.with_name(f"{work}.progress.json")),
                 "failed": result.get("failed") if isinstance(result, dict) else None,
             }
         )

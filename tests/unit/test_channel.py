@@ -129,6 +129,28 @@ def test_opening_again_changes_nothing_until_half_the_time_is_over(
     assert later["expires_at"] != first["expires_at"]
 
 
+def test_a_timer_that_does_not_run_is_started_when_the_channel_is_opened_again(server: Server) -> None:
+    first = channel.admit(admission(), server.machine)
+    server.asked.clear()
+    server.broken = "systemctl is-active --quiet"
+    assert channel.admit(admission(), server.machine) == {**first, "changed": True}
+    assert ["systemctl", "restart", f"ireporter-channel-{ID}.timer"] in server.asked
+
+
+@pytest.mark.parametrize("seconds", [3600, 600])
+def test_an_opening_killed_before_its_timer_counts_sets_it_with_the_next_one(server: Server, seconds: int) -> None:
+    channel.admit(admission(expires_in_seconds=1200), server.machine)
+    server.broken = "systemctl restart"
+    with pytest.raises(MigrationError):
+        channel.admit(admission(expires_in_seconds=seconds), server.machine)
+    server.broken = None
+    server.asked.clear()
+    # The timer of the first opening still runs, but to another deadline.
+    assert channel.admit(admission(expires_in_seconds=seconds), server.machine)["changed"]
+    assert ["systemctl", "restart", f"ireporter-channel-{ID}.timer"] in server.asked
+    assert not channel.admit(admission(expires_in_seconds=seconds), server.machine)["changed"]
+
+
 def test_a_shorter_deadline_is_obeyed(server: Server) -> None:
     first = channel.admit(admission(), server.machine)
     sooner = channel.admit(admission(expires_in_seconds=600), server.machine)

@@ -76,6 +76,49 @@ def test_a_lease_is_renewed_when_less_than_half_is_left(acme: Stage) -> None:
     assert (observe(acme.server).lease_remaining_seconds or 0) > 99
 
 
+def test_a_renewal_killed_before_its_timer_counts_leaves_the_old_deadline(acme: Stage) -> None:
+    before = acme.world.facts()
+    freezing.freeze(acme.server, FreezeWish(lease_seconds=100))
+    acme.clock.seconds += 60
+    acme.world.kill_at = "arm"
+    with pytest.raises(Killed):
+        freezing.freeze(acme.server, FreezeWish(lease_seconds=100))
+    acme.world.kill_at = None
+    acme.clock.seconds += 41
+    acme.world.armed = False  # the old timer fires, once
+    assert freezing.thaw(acme.server, by_lease=True, even_disarmed=False).changed
+    assert acme.world.facts() == before
+
+
+def test_a_renewal_killed_before_it_is_recorded_is_thawed_by_the_new_timer(
+    acme: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freezing.freeze(acme.server, FreezeWish(lease_seconds=100))
+    acme.clock.seconds += 60
+
+    def dead(*_arguments: object, **_changes: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(acme.server.records, "update", dead)
+        with pytest.raises(Killed):
+            freezing.freeze(acme.server, FreezeWish(lease_seconds=100))
+    assert acme.world.steps.count("arm") == 2
+    acme.clock.seconds += 101
+    assert freezing.thaw(acme.server, by_lease=True, even_disarmed=False).changed
+
+
+def test_the_lease_s_unit_fails_while_nothing_counts_the_time_that_is_left(acme: Stage) -> None:
+    freezing.freeze(acme.server, FreezeWish(lease_seconds=100))
+    acme.world.armed = False
+    error = failure(lambda: freezing.thaw(acme.server, by_lease=True, even_disarmed=False))
+    assert error.check == "lease"
+    assert "ireporter-lease-acme.timer does not count" in error.happened
+    assert acme.world.gate is not None
+    acme.clock.seconds += 101
+    assert freezing.thaw(acme.server, by_lease=True, even_disarmed=False).changed
+
+
 @pytest.mark.parametrize(
     ("leak", "check"),
     [
@@ -134,7 +177,11 @@ def test_a_freeze_killed_anywhere_is_undone_by_its_lease(
             freezing.freeze(acme.server, FreezeWish(lease_seconds=100))
     acme.world.kill_at = None
     assert acme.server.records.read() is not None
-    assert freezing.thaw(acme.server, by_lease=True, even_disarmed=False).state_before == "renewed"
+    if step == "arm":
+        error = failure(lambda: freezing.thaw(acme.server, by_lease=True, even_disarmed=False))
+        assert error.check == "lease"
+    else:
+        assert freezing.thaw(acme.server, by_lease=True, even_disarmed=False).state_before == "renewed"
     acme.clock.seconds += 101
     freezing.thaw(acme.server, by_lease=True, even_disarmed=False)
     assert acme.world.facts() == before

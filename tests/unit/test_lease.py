@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,6 +71,28 @@ def test_armed_units_count_monotonically_and_survive_a_reboot(tmp_path: Path) ->
         "ireporter-lease-acme.timer",
         "ireporter-lease-acme.service",
     ] in run.calls
+
+
+def test_a_full_disk_leaves_the_units_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = Lease("acme", Systemctl(), FakeClock(), directory=tmp_path, proc=proc(tmp_path / "proc"))
+    lease.arm(600)
+
+    synced: list[int] = []
+
+    def full(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 3:  # the service and its folder are on the disk, the timer is not
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            lease.arm(900)
+    assert caught.value.filename == str(tmp_path / lease.timer)
+    assert "OnActiveSec=600s" in (tmp_path / lease.timer).read_text()
+    assert "ExecStart=" in (tmp_path / lease.service).read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"proc", lease.timer, lease.service}
+    assert (tmp_path / lease.timer).stat().st_mode & 0o777 == 0o644
 
 
 def test_a_timer_that_does_not_count_is_a_failure(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,31 @@ def test_a_reboot_ends_it(bench: Bench, tmp_path: Path) -> None:
     proc(tmp_path / "proc", boot="another")
     assert bench.lock.as_dict()["held"] is False
     assert bench.take("hanako", "s2")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"run_id": "acme-d-1", ', b"\xff\xfe", b"[]", b'{"run_id": "acme-d-1"}'])
+def test_a_lock_that_cannot_be_understood_is_nobodys(bench: Bench, content: bytes) -> None:
+    bench.take("taro", "s1")
+    file = bench.state / "acme" / "lock.json"
+    file.write_bytes(content)
+    refresh(bench.state, "acme", "acme-d-1", bench.clock, proc=bench.proc)
+    assert bench.lock.as_dict() == {"held": False, "by": None}
+    with pytest.raises(MigrationError) as caught:
+        bench.lock.assert_held("acme-d-1", "s1")
+    assert caught.value.check == "run-lock"
+    assert not bench.lock.release("s1")
+    assert not bench.lock.give_back("s1")
+    assert bench.take("hanako", "s2", take_over=True)
+    file.write_bytes(content)
+    assert bench.take("taro", "s1")
+
+
+def test_a_sign_of_life_is_on_the_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.take("taro", "s1")
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    refresh(bench.state, "acme", "acme-d-1", bench.clock, proc=bench.proc)
+    assert synced
 
 
 def test_released_only_by_its_holder(bench: Bench) -> None:

@@ -103,6 +103,16 @@ def test_started_and_followed(bench: Bench) -> None:
     assert command[-4:] == [str(bench.launcher), "work", "database", str(bench.folder)]
 
 
+def test_progress_that_cannot_be_understood_is_none_that_is_known(bench: Bench) -> None:
+    bench.unit.start({"source": "x"})
+    (bench.folder / "database.progress.json").write_text("")
+    assert units.status("acme", RUN_ID, state_directory=bench.state, run=bench.systemd)[0]["progress"] is None
+    bench.systemd.while_followed = [lambda: None, lambda: None, lambda: bench.end({"failed": False, "rows": 5})]
+    seen: list[dict[str, object]] = []
+    assert bench.unit.follow(seen.append) == {"rows": 5}
+    assert seen == []
+
+
 def test_the_same_work_is_adopted_and_other_work_is_stopped_first(bench: Bench) -> None:
     bench.unit.start({"a": 1})
     assert not bench.unit.start({"a": 1})
