@@ -28,6 +28,15 @@ def test_nothing_wrong_is_said_to_be_so_and_nothing_is_touched(lab: Lab) -> None
     assert lab.serves("shared01")
 
 
+def test_what_has_not_moved_cannot_be_finished(lab: Lab) -> None:
+    before = lab.traces()
+    played = lab.play("shared_to_dedicated", "--tags", "finish")
+    assert played.returncode != 0
+    assert "nothing to finish" in " ".join(played.output.split()), played.output[-3000:]
+    assert played.recap("acme")["changed"] == 0
+    lab.assert_nothing_new(before, seconds=0)
+
+
 def test_everything_wrong_is_said_at_once_and_nothing_is_touched(lab: Lab) -> None:
     lab.prepare()
     before = lab.traces()

@@ -92,6 +92,7 @@ def cut_while_copying(*arguments: str) -> Callable[[Lab], str]:
 
 FREEZE = "Freeze | No write can happen on the source, and it is proved"
 COPY, FILES, SWITCH = "Copy | Database", "Copy | Files, last pass", "Switch | Disarm the lease"
+PROVE = "Prove | The target's application runs, for the smoke client only"
 FAULTS = {
     "SSH cut mid-copy for 30 s": Fault(
         COPY, cut_while_copying("shared01", "dedicated01", "--seconds", "30"), "", may_complete=True
@@ -120,6 +121,10 @@ FAULTS = {
         arguments=LEASE,
         by_itself=True,
         tidies_later=True,
+    ),
+    # Nothing is left then that would undo by itself but the run.
+    "target unreachable after the lease was disarmed": Fault(
+        PROVE, cut("dedicated01", "--seconds", "100"), "target-reach", arguments=LEASE, tidies_later=True
     ),
     "primary name server down": Fault(
         SWITCH,

@@ -58,7 +58,7 @@ def test_a_run_that_took_the_lock_of_one_that_was_further_gives_it_back(lab: Lab
     assert lab.play("shared_to_dedicated", "--tags", "prepare").returncode == 0
     # The first one gives no sign of life any more, after the tenant serves from its new server.
     first = (
-        f"cd {shlex.quote(str(ROOT))} && AT_TASK_NAME='Keep backup | Folder, for root only' AT_TASK_COMMAND=SIGKILL"
+        f"cd {shlex.quote(str(ROOT))} && AT_TASK_NAME='Keep backup | Is it there already?' AT_TASK_COMMAND=SIGKILL"
         f" ansible-playbook playbooks/shared_to_dedicated.yml --limit acme --tags cut_over {shlex.join(SHORT_LOCK)} </dev/null; test $? = 137"
     )
     second = lab.play_and_at(
@@ -77,5 +77,24 @@ def test_a_run_that_took_the_lock_of_one_that_was_further_gives_it_back(lab: Lab
 
     third = lab.play("shared_to_dedicated", *SHORT_LOCK)
     assert third.returncode == 0, third.output[-5000:]
+    assert len(json.loads(lab.mails())) == 2
+    assert lab.leftovers() == ""
+
+
+def test_a_run_that_gave_no_sign_of_life_for_long_touches_nothing(lab: Lab) -> None:
+    """A control node that slept in the gate: meanwhile another run moved the tenant, and users write on its new server."""
+    lab.prepare()
+    other = (
+        f"cd {shlex.quote(str(ROOT))} && env --unset=ANSIBLE_CALLBACKS_ENABLED ansible-playbook playbooks/shared_to_dedicated.yml"
+        f" --limit acme --tags cut_over -e shared_to_dedicated_operator=second-shift {shlex.join(SHORT_LOCK)} </dev/null"
+    )
+    asleep = lab.play_and_at(
+        "Gate | This run's tenant still", other, "shared_to_dedicated", "--tags", "cut_over", *SHORT_LOCK
+    )
+    assert asleep.returncode == 2, asleep.output[-5000:]
+    assert "touched nothing more" in " ".join(asleep.output.split()), asleep.output[-5000:]
+    assert lab.serves("dedicated01")
+    assert not lab.serves("shared01")
+    assert lab.run_record("shared01")["status"] == "succeeded"
     assert len(json.loads(lab.mails())) == 2
     assert lab.leftovers() == ""
