@@ -13,6 +13,7 @@ from .freeze_record import FreezeRecord
 from .gate import Gate
 from .tenant_model import LAUNCHER
 from .tenant_server import Server
+from .tenant_trees import real_path
 from .tenant_units import UnitState
 from .unit import stop_all
 
@@ -49,6 +50,12 @@ def obstacles(server: Server) -> list[dict[str, str]]:
         if not tree.path.is_dir():
             add(
                 "file-tree", f"The file tree {tree.name} is missing: {tree.path}", "Correct file_trees in the inventory"
+            )
+        elif (real := real_path(tree.path)) is not None:
+            add(
+                "file-tree",
+                f"The file tree {tree.name} is reached through a symbolic link: {tree.path} is {real} in truth",
+                "Name the real folder in file_trees of the inventory",
             )
         elif server.trees.read_only(tree.path):
             add(

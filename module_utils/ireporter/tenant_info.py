@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -25,6 +26,8 @@ from .tenant_units import Units
 
 _LOOKS = 3
 _SECONDS_BETWEEN_LOOKS = 2.0
+# Between listing a folder and looking at what it lists: deleted, or a file in its place.
+_VANISHED = (FileNotFoundError, NotADirectoryError)
 _POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql")
 _POSTGRESQL_SOCKETS = Path("/var/run/postgresql")
 _POSTGRESQL_DATA = Path("/var/lib/postgresql")
@@ -155,9 +158,10 @@ def tree_facts(name: str, path: Path) -> dict[str, object]:
 
     ``newest_file_change`` is of files only, and of their status (ctime), which every change of content changes, too, and nobody can set: a
     file that was put there with an older time counts as new, one with a time in the future or a folder in which a probe made and
-    removed a file does not.
+    removed a file does not. What vanishes while it is looked at (the tenant serves) does not count.
     """
-    if not path.is_dir():
+    newest = _folder_time(path)
+    if newest is None:
         return {
             "name": name,
             "path": str(path),
@@ -169,14 +173,16 @@ def tree_facts(name: str, path: Path) -> dict[str, object]:
             "newest_file_change": None,
         }
     files = directories = size = 0
-    newest = path.stat().st_mtime
     newest_file: float | None = None
     linked: set[tuple[int, int]] = set()
     pending = [os.fsencode(path)]
     while pending:
-        with os.scandir(pending.pop()) as entries:
+        with contextlib.suppress(*_VANISHED), os.scandir(pending.pop()) as entries:
             for entry in entries:
-                status = entry.stat(follow_symlinks=False)
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except _VANISHED:
+                    continue
                 newest = max(newest, status.st_mtime)
                 if stat.S_ISDIR(status.st_mode):
                     directories += 1
@@ -199,6 +205,14 @@ def tree_facts(name: str, path: Path) -> dict[str, object]:
         "newest_mtime": newest,
         "newest_file_change": newest_file,
     }
+
+
+def _folder_time(path: Path) -> float | None:
+    """When the folder was changed last (seconds since 1970); ``None`` when there is no folder of that path."""
+    with contextlib.suppress(*_VANISHED):
+        if path.is_dir():
+            return path.stat().st_mtime
+    return None
 
 
 def _server_facts(

@@ -148,6 +148,44 @@ def test_a_tree_is_counted_as_it_is(tmp_path: Path) -> None:
     assert tree_facts("x", tmp_path / "missing")["exists"] is False
 
 
+def test_what_vanishes_while_a_tree_is_counted_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tenant serves: its temporary files come and go all the time."""
+    for name in ("gone", "kept"):
+        (tmp_path / name).write_text("12345")
+    for name in ("folder gone", "folder, now a file", "folder kept"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "folder kept/file").write_text("123")
+    real = os.scandir
+
+    class Late:
+        """Lists first, and then things vanish."""
+
+        def __init__(self, path: bytes) -> None:
+            for name in ("folder gone", "folder, now a file"):
+                if os.fsdecode(path).endswith(name):
+                    (tmp_path / name).rmdir()
+            if os.fsdecode(path).endswith("now a file"):
+                (tmp_path / "folder, now a file").write_text("x")
+            with real(path) as entries:
+                self.entries = list(entries)
+            (tmp_path / "gone").unlink(missing_ok=True)
+
+        def __enter__(self) -> list[Any]:
+            return self.entries
+
+        def __exit__(self, *_error: object) -> None:
+            pass
+
+    monkeypatch.setattr(os, "scandir", Late)
+    facts = tree_facts("output", tmp_path)
+    assert (facts["files"], facts["bytes"], facts["directories"]) == (2, 8, 3)
+
+
+def test_a_tree_that_vanishes_itself_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "is_dir", lambda _path: True)
+    assert tree_facts("output", tmp_path / "gone")["exists"] is False
+
+
 @pytest.mark.parametrize(
     ("name", "group"),
     [
