@@ -67,6 +67,28 @@ def test_a_target_that_crashed_is_still_the_truth(fresh: Lab) -> None:
     _is_back(fresh, "second")
 
 
+def test_an_earlier_attempt_is_not_taken_for_the_way_back(fresh: Lab) -> None:
+    """The first attempt ends after the databases changed places, users go on writing, the second one is killed just before they do."""
+    _moves(fresh)
+    _write(fresh, "third")
+    unit = "ireporter-standin@acme.service"
+    fresh.on("shared01", f"systemctl mask --runtime {unit}")
+    try:
+        stopped = fresh.play("rollback")
+    finally:
+        fresh.on("shared01", f"systemctl unmask --runtime {unit}")
+    assert stopped.returncode != 0
+    assert fresh.serves("dedicated01"), stopped.output[-5000:]
+    assert not fresh.serves("shared01")
+
+    _write(fresh, "fourth")
+    places = "Copy back | The returned database takes the place of the old one, which is kept"
+    assert fresh.play_and_at(places, "SIGKILL", "rollback").returncode == -9
+    back = fresh.play("rollback")
+    assert back.returncode == 0, back.output[-5000:]
+    _is_back(fresh, "fourth")
+
+
 def _moves(lab: Lab) -> None:
     moved = lab.play("shared_to_dedicated")
     assert moved.returncode == 0, moved.output[-5000:]
