@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ireporter.plan_contract import price_gate
 
 from tests.unit.cloud_export_example import SAMPLES, good_facts
@@ -96,3 +98,63 @@ def test_a_tenant_of_the_paid_kind_is_quoted_once_and_one_of_the_other_not_at_al
     free = run("ansible-playbook", "playbooks/quote.yml", "--limit", "acme")
     assert free.returncode == 2
     assert "but a move to a dedicated server is free of charge (R02). Do not quote it." in " ".join(free.stdout.split())
+
+
+def test_a_quote_before_anything_was_measured_says_what_comes_first(tmp_path: Path) -> None:
+    given = {
+        "ireporter_quote_folder": str(tmp_path / "quotes"),
+        "ireporter_quote_measurements_file": str(tmp_path / "measurements" / "bravo.json"),
+        "ireporter_quote_signer_fingerprint": "SHA256:" + "a" * 43,
+        "ireporter_tenant_window": {"start": "2099-12-12 00:00", "end": "2099-12-14 00:00"},
+    }
+    done = run("ansible-playbook", "playbooks/quote.yml", "--limit", "bravo", "-e", json.dumps(given))
+    assert done.returncode == 2
+    assert (
+        "The total amount of data is unknown: the size of the database was not measured (R03). Assess the tenant first;"
+        in " ".join(done.stdout.split())
+    )
+
+
+PLAN = """
+- hosts: bravo
+  gather_facts: false
+  roles: [ireporter_tenant]
+  tasks:
+    - ansible.builtin.include_vars: {file: "{{ role }}/vars/main.yml"}
+    - ansible.builtin.include_tasks: "{{ role }}/tasks/plan.yml"
+      vars:
+        __cloud_export_phase: check
+        __cloud_export_source: {}
+        __cloud_export_variables: []
+        __cloud_export_known_variables: []
+        cloud_export_plan_settings: {}
+    - ansible.builtin.copy: {content: "{{ __cloud_export_plan.refusals | to_json }}", dest: "{{ result_file }}", mode: "0600"}
+      delegate_to: localhost
+"""
+
+
+def test_what_an_export_lacks_is_refused_all_at_once(tmp_path: Path) -> None:
+    copy = tmp_path / "inventory"
+    shutil.copytree(ROOT / "inventories/example", copy)
+    for name in ("group_vars/tenants/main.yml", "host_vars/bravo/main.yml"):
+        left = yaml.safe_load((copy / name).read_text())
+        for what in ("partner", "sales_representative", "window", "plan_change_submitted"):
+            left.pop(f"ireporter_tenant_{what}", None)
+        (copy / name).write_text(yaml.safe_dump(left))
+    book, result = tmp_path / "play.yml", tmp_path / "result.json"
+    book.write_text(PLAN)
+    given = json.dumps({"role": str(ROOT / "roles/cloud_export"), "result_file": str(result)})
+    program = Path(sys.executable).with_name("ansible-playbook")
+    done = subprocess.run(
+        [str(program), "-i", str(copy), str(book), "-e", given],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert result.exists(), done.stdout[-4000:] + done.stderr
+    said = " ".join(json.loads(result.read_text()))
+    for refusal in (
+        "The total amount of data is unknown",
+        "No window is named (R10)",
+        "The partner or distributor is missing (R21)",
+        "The sales representative's name is missing (R23)",
+    ):
+        assert refusal in said
