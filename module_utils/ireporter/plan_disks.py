@@ -1,4 +1,4 @@
-"""Gates about room on both servers: copy, template copy and backup, added up per disk."""
+"""Gates about room on both servers: copy, database that a way back brings and backup, added up per disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Need:
 
 
 def disk_gates(servers: Servers, settings: PlanSettings) -> list[Gate]:
-    """Room for copy, template copy and backup, added up per disk, on both servers."""
+    """Room for copy, database that a way back brings and backup, added up per disk, on both servers."""
     database = servers.source.number("database", "bytes")
     trees = servers.source.items("file_trees")
     sizes = {tree.text("name"): tree.number("bytes") for tree in trees or []}
