@@ -385,14 +385,18 @@ def test_what_was_read_by_day_is_not_read_in_the_freeze_on_either_side_of_the_ch
     assert copy(channel=channel, final=True, known_contents=str(folder))["repaired"] == 0
 
     # A side that is told something wrong of a file which is as it was says the wrong thing: so it did not read it.
-    known = [json.loads(line) for line in remembered.splitlines()]
+    head, *known = [json.loads(line) for line in remembered.splitlines()]
     assert len(known) > 10
     for version_of in (2, 3):
         wrong = [[path, {"sha256": "wrong"}, *([0] * 4, [0] * 4)] for path, *_rest in known]
         for line, right in zip(wrong, known, strict=True):
             line[version_of] = right[version_of]
-        place.write_text("".join(json.dumps(line) + "\n" for line in wrong))
+        place.write_text("".join(json.dumps(line) + "\n" for line in [head, *wrong]))
         assert len(differing(source, target, channel, folder)) >= len(known)
+        # Unless it was started anew since: then it reads all.
+        boots = [None if number == version_of - 2 else boot for number, boot in enumerate(head["boots"])]
+        place.write_text("".join(json.dumps(line) + "\n" for line in [{"boots": boots}, *wrong]))
+        assert differing(source, target, channel, folder) == set()
 
     # What was changed since, though it has its size and time, is read on the side where it changed, and mended.
     place.write_bytes(remembered)
@@ -400,6 +404,27 @@ def test_what_was_read_by_day_is_not_read_in_the_freeze_on_either_side_of_the_ch
     change_content_keep_time(target / "big")
     assert differing(source, target, channel, folder) == {"file output:-rf", "file output:big"}
     assert copy(channel=channel, final=True, known_contents=str(folder))["repaired"] == 2
+    assert all_of(target) == all_of(source)
+
+
+def test_what_a_power_cut_left_looking_as_it_was_is_read_and_mended(
+    copy: Copy, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New content under the old size, mtime and ctime, which neither rsync nor what is known can tell."""
+    monkeypatch.setattr(file_known_contents, "_SETTLED_SECONDS", -1)
+    copy(remember=True)
+    change_content_keep_time(source / "big")
+    place = file_known_contents.place_of(target)
+    head, *known = [json.loads(line) for line in place.read_bytes().splitlines()]
+    for line in known:
+        if line[0] == "big":
+            # Nobody can set a ctime back, so what is remembered is set forward.
+            line[2][3] = (source / "big").stat().st_ctime_ns
+    place.write_text("".join(json.dumps(line) + "\n" for line in [head, *known]))
+    trees = [{"name": "output", "source": source, "target": target}]
+    assert file_verification.compare(trees, contents=file_known_contents.KNOWN).differences_total == 0
+    monkeypatch.setattr(file_known_contents, "boot_identity", lambda: "after the power cut")
+    assert copy(final=True)["repaired"] == 1
     assert all_of(target) == all_of(source)
 
 
