@@ -114,6 +114,9 @@ def compare(
     told = started
     everything_read = scope != "all" or (channel is not None and (direction == "pull" or known_contents is None))
     how = _Reading(scope == "all", READ if everything_read else contents, known_contents)
+    if how.content and (channel is None or direction == "pull"):
+        # What is about to be called equal must still be there after a power cut. A target on the far side is synced there.
+        os.sync()
     # Closed here, not by the garbage collector: it may run in a thread that is just being started, and a pool shut down there never returns.
     with closing(_sides(trees, channel, direction, how)) as sides:
         for tree, pairs in sides:
