@@ -227,8 +227,91 @@ def test_a_copy_of_another_source_is_not_overwritten(copy: Copy, target: Path) -
 def test_a_link_in_place_of_the_target_is_refused(copy: Copy, target: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     target.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(MigrationError, match="is no folder"):
+    for replace in (False, True):
+        with pytest.raises(MigrationError, match="'tree' is a link") as refused:
+            copy(replace=replace)
+        assert refused.value.check == "file-tree"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("linked", ["tree", "above"])
+def test_a_link_to_a_neighbour_is_not_followed(
+    copy: Copy, source: Path, target: Path, tmp_path: Path, side: str, linked: str
+) -> None:
+    """The tenant's users own the folder above the tree; we are root."""
+    neighbour = tmp_path / "neighbour" / "tree"
+    neighbour.mkdir(parents=True)
+    (neighbour / "precious").write_text("precious")
+    target.mkdir()
+    root = source if side == "source" else target
+    planted = root if linked == "tree" else root.parent
+    planted.rename(tmp_path / "aside")
+    planted.symlink_to(neighbour if linked == "tree" else neighbour.parent)
+    with pytest.raises(MigrationError, match=f"'{planted.name}' is a link") as refused:
+        copy(replace=True, final=True)
+    assert refused.value.check == "file-tree"
+    assert [path.name for path in neighbour.iterdir()] == ["precious"]
+    assert side == "target" or list(target.iterdir()) == []
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_link_put_in_place_of_a_tree_while_rsync_starts_is_not_followed(
+    copy: Copy, source: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    neighbour = tmp_path / "neighbour"
+    neighbour.mkdir()
+    (neighbour / "precious").write_text("precious")
+    target.mkdir()
+    expected = all_of(source)
+    root = source if side == "source" else target
+    start = subprocess.Popen
+
+    def swapping(argv: list[str], **more: object) -> object:
+        if argv[0] == "rsync":
+            root.rename(tmp_path / "aside")
+            root.symlink_to(neighbour)
+        return start(argv, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(file_copy.subprocess, "Popen", swapping)
+    copy(replace=True)
+    assert [path.name for path in neighbour.iterdir()] == ["precious"]
+    assert all_of(target if side == "source" else tmp_path / "aside") == expected
+
+
+def test_times_are_not_set_through_a_link(tmp_path: Path) -> None:
+    for name in ("tree/folder", "neighbour"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").touch()
+    before = (tmp_path / "neighbour" / "file").stat().st_mtime_ns
+    file_copy._set_time(tmp_path / "tree", b"folder/file", 7)
+    file_copy._set_time(tmp_path / "tree", b".", 8)
+    assert (tmp_path / "tree" / "folder" / "file").stat().st_mtime_ns == 7
+    assert (tmp_path / "tree").stat().st_mtime_ns == 8
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "neighbour")
+    with pytest.raises(NotADirectoryError):
+        file_copy._set_time(tmp_path / "tree", b"link/file", 7)
+    assert (tmp_path / "neighbour" / "file").stat().st_mtime_ns == before
+
+
+def test_what_rsync_says_names_the_tree(copy: Copy, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+
+    def vanishing(argv: list[str], **more: object) -> object:
+        return start([*argv[:-2], f"{argv[-2]}missing", argv[-1]] if argv[0] == "rsync" else argv, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(file_copy.subprocess, "Popen", vanishing)
+    with pytest.raises(MigrationError, match=f'"{source}/missing" failed'):
         copy()
+
+
+def test_a_missing_source_is_named_and_nothing_is_deleted(copy: Copy, source: Path, target: Path) -> None:
+    copy()
+    source.rename(source.with_name("aside"))
+    with pytest.raises(MigrationError, match="tree is missing") as refused:
+        copy()
+    assert refused.value.check == "file-tree"
+    assert (target / "big").exists()
 
 
 def test_another_file_system_inside_a_tree_is_refused(copy: Copy, source: Path) -> None:
