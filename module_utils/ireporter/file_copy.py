@@ -18,7 +18,7 @@ from pathlib import Path
 from .errors import MigrationError
 from .file_known_contents import KNOWN, REMEMBERED
 from .file_manifest import mount_points_below
-from .file_trees import FileTree, absolute, claim, parse_trees
+from .file_trees import FOLDER_ITSELF, FileTree, absolute, claim, open_root, parse_trees
 from .file_verification import Difference, FileComparison, Progress, compare, text_of
 
 # Owners by name (not --numeric-ids): the same user has another number on another server.
@@ -91,8 +91,9 @@ def run(spec: dict[str, object], progress: Callable[[dict[str, object]], None]) 
         ``sftp`` (copied by ``sftp_copy.run`` instead, which see).
     :return: ``changed``, ``files``, ``bytes`` (of the source), ``bytes_sent``, ``seconds``, ``files_changed_meanwhile``,
         ``repaired``, ``items`` (rsync's kinds of change and how often), ``files_verified``, ``expected_differences`` (final only).
-    :raises MigrationError: a target is not ours (``target-empty``), rsync failed (``files-copy``), or the trees still differ
-        after mending (``files-differ``; its ``figures`` hold ``differences`` and ``differences_total``).
+    :raises MigrationError: a tree here is no folder or a link may have been put in its place (``file-tree``), a target is not ours
+        (``target-empty``), rsync failed (``files-copy``), or the trees still differ after mending (``files-differ``; its ``figures``
+        hold ``differences`` and ``differences_total``).
     """
     if spec.get("sftp") is not None:
         from . import sftp_copy  # noqa: PLC0415 - another way of copying, loaded only when it is asked for
@@ -139,12 +140,31 @@ def _must_be_copyable(job: _Job, *, owner: str, replace: bool) -> None:
                     check="file-trees",
                     action="Choose another target",
                 )
+        with contextlib.ExitStack() as opened:
+            _open_here(job, tree, opened, may_be_missing=True)
         if job.local_source():
             _must_stay_on_one_file_system(tree.source)
         if job.local_target() and not replace:
             claim(tree.target, owner or str(tree.source), licence_file=tree.licence_file, change=not job.check)
         elif job.local_target() and not job.check:
             tree.target.mkdir(parents=True, exist_ok=True)
+
+
+def _open_here(
+    job: _Job, tree: FileTree, opened: contextlib.ExitStack, *, may_be_missing: bool
+) -> tuple[int | None, int | None]:
+    """Source and target where they are here, so that no link can be put in their place between look and use."""
+    here = []
+    for root, local in ((tree.source, job.local_source()), (tree.target, job.local_target())):
+        descriptor = open_root(root) if local else None
+        if descriptor is not None:
+            opened.callback(os.close, descriptor)
+        elif local and not may_be_missing:
+            raise MigrationError(
+                f"The file tree {root} is missing", check="file-tree", action="Name an existing folder, then run again"
+            )
+        here.append(descriptor)
+    return here[0], here[1]
 
 
 def _must_stay_on_one_file_system(root: Path) -> None:
@@ -157,8 +177,7 @@ def _must_stay_on_one_file_system(root: Path) -> None:
 
 
 def _copy(job: _Job, tree: FileTree, figures: _Figures) -> None:
-    argv = [*_rsync(job), "--delete", *_excluded(tree), *_ends(job, tree)]
-    _run_rsync(job, tree, argv, figures)
+    _run_rsync(job, tree, [*_rsync(job), "--delete", *_excluded(tree)], figures)
 
 
 def _repair(job: _Job, tree: FileTree, paths: Iterable[bytes], figures: _Figures) -> None:
@@ -174,7 +193,7 @@ def _repair(job: _Job, tree: FileTree, paths: Iterable[bytes], figures: _Figures
         listed.write(b"\0".join(sorted(wanted)) + b"\0")
         listed.flush()
         argv = [*_rsync(job), "--no-recursive", "--ignore-times", f"--files-from={listed.name}", "--from0"]
-        _run_rsync(job, tree, [*argv, *_excluded(tree), *_ends(job, tree)], figures)
+        _run_rsync(job, tree, [*argv, *_excluded(tree)], figures)
 
 
 def _rsync(job: _Job) -> list[str]:
@@ -202,9 +221,15 @@ def _channel_directory(channel: Mapping[str, object]) -> Path:
     return directory
 
 
-def _ends(job: _Job, tree: FileTree) -> list[str]:
-    """The two last arguments: what from, where to. The far side's path is relative to the folder its key is restricted to."""
-    source, target = f"{tree.source}/", f"{tree.target}/"
+def _ends(job: _Job, tree: FileTree, here: tuple[int | None, int | None]) -> list[str]:
+    """The two last arguments: what from, where to. The far side's path is relative to the folder its key is restricted to.
+
+    :param here: descriptors of source and target. What a dry run does not find there is named by its path.
+    """
+    source, target = (
+        f"{root}/" if descriptor is None else f"/proc/self/fd/{descriptor}/"
+        for root, descriptor in zip((tree.source, tree.target), here, strict=True)
+    )
     if job.channel is not None:
         far = tree.source if job.pull else tree.target
         known = json.loads((_channel_directory(job.channel) / "channel.json").read_text(encoding="utf-8"))
@@ -236,9 +261,11 @@ def _excluded(tree: FileTree) -> list[str]:
 def _run_rsync(job: _Job, tree: FileTree, argv: list[str], figures: _Figures) -> None:
     told = time.monotonic()
     sent = 0
-    with tempfile.TemporaryFile() as errors:
+    with tempfile.TemporaryFile() as errors, contextlib.ExitStack() as opened:
+        here = _open_here(job, tree, opened, may_be_missing=job.check)
         process = subprocess.Popen(
-            argv,
+            [*argv, *_ends(job, tree, here)],
+            pass_fds=[descriptor for descriptor in here if descriptor is not None],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -267,7 +294,11 @@ def _run_rsync(job: _Job, tree: FileTree, argv: list[str], figures: _Figures) ->
                 process.terminate()
                 process.wait()
         errors.seek(0)
-        complaints = [line for line in errors.read().decode(errors="backslashreplace").splitlines() if line.strip()]
+        said = errors.read().decode(errors="backslashreplace")
+        for root, descriptor in zip((tree.source, tree.target), here, strict=True):
+            if descriptor is not None:
+                said = re.sub(rf"/proc/self/fd/{descriptor}\b", str(root).replace("\\", r"\\"), said)
+        complaints = [line for line in said.splitlines() if line.strip()]
     _judge(job, tree, status, complaints, figures)
 
 
@@ -346,11 +377,26 @@ def _set_times(job: _Job, differences: list[Difference]) -> None:
     """Times of the local target to the nanosecond, folders after what is in them: rsync compares whole seconds in a pull."""
     roots = {tree.name: tree.target for tree in job.trees}
     for difference in sorted(differences, key=lambda one: one.path.count(b"/"), reverse=True):
-        path = roots[difference.tree] / os.fsdecode(difference.path)
-        # What is not there any more is found by the comparison that follows.
-        with contextlib.suppress(FileNotFoundError):
-            moment = int(str(difference.source))
-            os.utime(path, ns=(path.lstat().st_atime_ns, moment), follow_symlinks=False)
+        # What is not there any more, or has a link above it now, is found by the comparison that follows.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            _set_time(roots[difference.tree], difference.path, int(str(difference.source)))
+
+
+def _set_time(root: Path, path: bytes, moment_ns: int) -> None:
+    """Of one file below ``root``, going through no link."""
+    folder = open_root(root)
+    if folder is None:
+        return
+    *above, name = path.split(b"/")
+    try:
+        for one in above:
+            below = os.open(one, FOLDER_ITSELF, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        os.utime(name, ns=(seen.st_atime_ns, moment_ns), dir_fd=folder, follow_symlinks=False)
+    finally:
+        os.close(folder)
 
 
 def _compare(job: _Job, note: Callable[[Difference], None] | None, *, contents: str) -> FileComparison:

@@ -2,16 +2,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a comparison by day read of a tree and of its copy, so that the one inside a freeze reads only what changed since.
 
-One JSON line for each file in which the same was read on both sides, in the order of manifests::
+A JSON line with :func:`lease.boot_identity` of source and target, then one for each file in which the same was read on both sides, in the
+order of manifests::
 
+    {"boots": ["…", "…"]}
     ["xml/設定.xml", {"sha256": …, "xattrs": …, "acl": …}, [inode, size, mtime_ns, ctime_ns] of the source, the same of the target]
 
 With every change of a file's content or attributes the kernel moves its ctime, which nobody can set (``man 7 inode``). A program that writes
 through a shared mapping is seen once per page until that page was written back, after half a minute at most
 (``vm.dirty_expire_centisecs``): so a file of the source is known only if it had been left alone for longer than that when it was read.
 
+A power cut may keep what was written into a file and lose the times that went with it: after it the file is another one and looks as it did.
+So of a side that was started anew since nothing is known.
+
 The side that compares keeps it: beside the copy, or in the folder of the migration's record until that has ended. To the other
-server, where there is one, it sends the lines of each of its trees after a head, ``{"root": …}``.
+server, where there is one, it sends the lines of each of its trees after a head, ``{"root": …, "boot": …}``.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from .file_manifest import READ_FROM_FILES, Entry, Known, Version, order, to_bytes, to_text
+from .lease import boot_identity
 from .tenant_model import STATE_DIRECTORY
 from .whole_files import writing_whole
 
@@ -66,26 +72,28 @@ def forget(target: Path) -> None:
 
 @contextlib.contextmanager
 def known(place: Path, side: int) -> Iterator[Known | None]:
-    """For one manifest of ``SOURCE`` or ``TARGET``; ``None`` where nothing was remembered in ``place``.
+    """For one manifest of ``SOURCE`` or ``TARGET`` here; ``None`` where nothing was remembered in ``place`` since this host was started.
 
     A line that makes no sense ends it: what is not known is read, which is always right.
     """
     try:
         with place.open("rb") as lines:
-            yield _InOrder(lines, side).of
+            yield _InOrder(lines, side).of if _boot(lines, side) == boot_identity() else None
     except FileNotFoundError:
         yield None
 
 
-def remembering(pairs: Iterator[Pair], place: Path) -> Generator[Pair, None, None]:
+def remembering(pairs: Iterator[Pair], place: Path, target_boot: str) -> Generator[Pair, None, None]:
     """Pass ``pairs`` on, without the versions in them, and keep in ``place`` what is the same; only if all of them were passed on.
 
     To be closed by the caller.
 
-    :param pairs: path, source, target; of manifests with versions.
+    :param pairs: path, source, target; of manifests with versions. The source is here.
+    :param target_boot: :func:`lease.boot_identity` where the target is; empty where that is not known.
     """
     settled = time.time_ns() - _SETTLED_SECONDS * 1_000_000_000
     with writing_whole(place, durable=False) as lines:
+        lines.write(json.dumps({"boots": [boot_identity(), target_boot]}).encode() + b"\n")
         for path, left, right in pairs:
             of_source, of_target = (side.pop("version", None) if side else None for side in (left, right))
             if left and right and of_source and of_target and of_source[_CTIME] < settled:
@@ -102,8 +110,16 @@ def send(places: Mapping[Path, Path], stream: IO[bytes]) -> None:
     """
     for root, place in places.items():
         with contextlib.suppress(FileNotFoundError), place.open("rb") as lines:
-            stream.write(json.dumps({"root": to_text(os.fsencode(root))}).encode() + b"\n")
+            head = {"root": to_text(os.fsencode(root)), "boot": _boot(lines, TARGET)}
+            stream.write(json.dumps(head).encode() + b"\n")
             shutil.copyfileobj(lines, stream)
+
+
+def _boot(lines: IO[bytes], side: int) -> str | None:
+    """Take the first line: in which boot of that side its files were read; ``None`` where it makes no sense."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, IndexError):
+        return str(json.loads(lines.readline(_LONGEST_LINE))["boots"][side])
+    return None
 
 
 class Received:
@@ -115,22 +131,25 @@ class Received:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._root: Path | None = None
+        self._boot: object = None
         self._lines = self._until_head()
 
     def of(self, root: Path) -> Known | None:
-        """For the manifest of ``root`` here, which is a target; ``None`` where nothing of it comes next."""
+        """For the manifest of ``root`` here, which is a target; ``None`` where nothing of it comes next, or it is from before this host was started."""
         for _left in self._lines:
             pass
         if self._root != root:
             return None
+        boot = self._boot
         self._lines = self._until_head()
-        return _InOrder(self._lines, TARGET).of
+        return _InOrder(self._lines, TARGET).of if boot == boot_identity() else None
 
     def _until_head(self) -> Iterator[bytes]:
         while line := self._stream.readline(_LONGEST_LINE):
             if line.startswith(b"{"):
                 with contextlib.suppress(ValueError, TypeError, KeyError):
-                    self._root = Path(os.fsdecode(to_bytes(json.loads(line)["root"])))
+                    head = json.loads(line)
+                    self._root, self._boot = Path(os.fsdecode(to_bytes(head["root"]))), head["boot"]
                 return
             yield line
         self._root = None

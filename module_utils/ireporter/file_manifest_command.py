@@ -14,6 +14,7 @@ from typing import Final
 from . import file_known_contents
 from .errors import MigrationError
 from .file_manifest import Known, json_line, manifest, to_text
+from .lease import boot_identity
 
 WITHOUT_CONTENT: Final = "without-content"
 """Asked for by the client of the channel's manifest key, or one of ``file_known_contents.KNOWN`` and ``REMEMBERED``."""
@@ -22,9 +23,10 @@ WITHOUT_CONTENT: Final = "without-content"
 def lines(root: Path, *, content: bool = True, known: Known | None = None, versions: bool = False) -> Iterator[bytes]:
     """The manifest as JSON lines between a head and an end, so that a stream cut short is not taken for a whole one.
 
-    The arguments are those of :func:`file_manifest.manifest`.
+    The arguments are those of :func:`file_manifest.manifest`. With ``versions`` the head also says in which ``boot`` of this host they hold.
     """
-    yield json_line({"root": to_text(os.fsencode(root)), "format": 1})
+    head = {"root": to_text(os.fsencode(root)), "format": 1}
+    yield json_line({**head, "boot": boot_identity()} if versions else head)
     count = 0
     for _path, entry in manifest(root, content=content, known=known, versions=versions):
         count += 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from .errors import MigrationError
 from .json_files import read_json, write_json
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+FOLDER_ITSELF = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How to open a folder that is only gone into; a link to one is none."""
+_MOST_LINKS = 40  # as the kernel's own limit
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,68 @@ def relative(value: object) -> bytes | None:
     if path.is_absolute() or ".." in path.parts or path == Path():
         raise _refuse(f"{value!r} is no path within a file tree", "Write the licence file relative to its tree")
     return os.fsencode(path)
+
+
+def open_root(root: Path) -> int | None:
+    """The folder ``root`` itself, opened to go into it (``O_PATH``), to be closed by the caller; ``None`` where nothing is.
+
+    We are root, and follow links. Who may write in a folder above a tree could put a link to somebody else's files in its place, before or
+    after it was looked at. So a link is followed only above the tree, and only where nobody but root could have put it.
+
+    :raises MigrationError: ``root`` is no folder, or a link that others could have put there leads to it (check ``file-tree``).
+    """
+    left = list(reversed(root.parts[1:]))
+    links = 0
+    only_root = True
+    folder = os.open("/", FOLDER_ITSELF)
+    try:
+        while left:
+            name = left.pop()
+            only_root = only_root and _only_root_writes_in(folder)
+            try:
+                below = os.open(name, FOLDER_ITSELF, dir_fd=folder)
+            except FileNotFoundError:
+                return None
+            except NotADirectoryError as error:
+                link = _link(folder, name)
+                links += 1
+                if link is None or not left or not only_root or links > _MOST_LINKS:
+                    raise _not_a_tree(root, name, None if link else error) from error
+                left += reversed(link.parts[1:] if link.is_absolute() else link.parts)
+                if not link.is_absolute():
+                    continue
+                below = os.open("/", FOLDER_ITSELF)
+            except OSError as error:
+                raise _not_a_tree(root, name, error) from error
+            os.close(folder)
+            folder = below
+        found, folder = folder, -1
+        return found
+    finally:
+        if folder >= 0:
+            os.close(folder)
+
+
+def _only_root_writes_in(folder: int) -> bool:
+    seen = os.fstat(folder)
+    return seen.st_uid == 0 and not seen.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _link(folder: int, name: str) -> Path | None:
+    try:
+        return Path(os.readlink(name, dir_fd=folder))
+    except OSError:
+        return None
+
+
+def _not_a_tree(root: Path, name: str, error: OSError | None) -> MigrationError:
+    return MigrationError(
+        f"{root} is not used as a file tree: {name!r} {f'cannot be opened ({error.strerror})' if error else 'is a link'}",
+        check="file-tree",
+        action="Name a folder that root may read"
+        if error
+        else "Look who made the link, and replace the link by the folder itself",
+    )
 
 
 def marker_of(tree: Path) -> Path:

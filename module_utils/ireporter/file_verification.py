@@ -21,6 +21,7 @@ from .file_known_contents import READ, REMEMBERED
 from .file_manifest import Entry, manifest, order, to_bytes, to_text
 from .file_manifest_command import WITHOUT_CONTENT
 from .file_trees import FileTree, parse_trees
+from .lease import boot_identity
 
 Progress = Callable[[dict[str, object]], None]
 
@@ -113,6 +114,9 @@ def compare(
     told = started
     everything_read = scope != "all" or (channel is not None and (direction == "pull" or known_contents is None))
     how = _Reading(scope == "all", READ if everything_read else contents, known_contents)
+    if how.content and (channel is None or direction == "pull"):
+        # What is about to be called equal must still be there after a power cut. A target on the far side is synced there.
+        os.sync()
     # Closed here, not by the garbage collector: it may run in a thread that is just being started, and a pool shut down there never returns.
     with closing(_sides(trees, channel, direction, how)) as sides:
         for tree, pairs in sides:
@@ -172,11 +176,11 @@ class _Reading:
         read = manifest(root, content=self.content, known=known, versions=self.contents == REMEMBERED)
         return stack.enter_context(closing(read))
 
-    def pairs(self, tree: FileTree, source: Stream, target: Stream, stack: ExitStack) -> Pairs:
+    def pairs(self, tree: FileTree, source: Stream, target: Stream, target_boot: str, stack: ExitStack) -> Pairs:
         pairs = _merged(source, target)
         if self.contents != REMEMBERED:
             return pairs
-        return stack.enter_context(closing(file_known_contents.remembering(pairs, self.place(tree))))
+        return stack.enter_context(closing(file_known_contents.remembering(pairs, self.place(tree), target_boot)))
 
 
 def _sides(
@@ -187,7 +191,7 @@ def _sides(
         for tree in trees:
             with ExitStack() as stack:
                 source, target = (how.manifest(tree, side, stack) for side in _BOTH)
-                yield tree, how.pairs(tree, source, target, stack)
+                yield tree, how.pairs(tree, source, target, boot_identity(), stack)
         return
     with _FarSide(Path(str(channel["directory"])), how, trees) as far:
         left = {tree.target if direction == "push" else tree.source: tree for tree in trees}
@@ -202,7 +206,8 @@ def _sides(
                     source, target = how.manifest(tree_here, file_known_contents.SOURCE, stack), stream
                 else:
                     source, target = stream, how.manifest(tree_here, file_known_contents.TARGET, stack)
-                yield tree_here, how.pairs(tree_here, source, target, stack)
+                # Only where the target is the far side is anything remembered.
+                yield tree_here, how.pairs(tree_here, source, target, far.boot, stack)
         far.must_have_ended_well()
     if left:
         raise MigrationError(
@@ -236,6 +241,7 @@ class _FarSide:
             )
         assert self.process.stdout is not None  # noqa: S101 - tells mypy what PIPE means
         self.output = self.process.stdout
+        self.boot = ""
 
     def __enter__(self) -> _FarSide:
         return self
@@ -252,6 +258,7 @@ class _FarSide:
             head = self._parse(line)
             if head.get("format") != 1 or "root" not in head:
                 raise self._broken("another format than ours")
+            self.boot = str(head.get("boot", ""))
             yield Path(os.fsdecode(to_bytes(head["root"]))), self._entries(head["root"])
 
     def _entries(self, root: Any) -> Stream:

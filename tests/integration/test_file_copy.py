@@ -227,8 +227,91 @@ def test_a_copy_of_another_source_is_not_overwritten(copy: Copy, target: Path) -
 def test_a_link_in_place_of_the_target_is_refused(copy: Copy, target: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     target.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(MigrationError, match="is no folder"):
+    for replace in (False, True):
+        with pytest.raises(MigrationError, match="'tree' is a link") as refused:
+            copy(replace=replace)
+        assert refused.value.check == "file-tree"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("linked", ["tree", "above"])
+def test_a_link_to_a_neighbour_is_not_followed(
+    copy: Copy, source: Path, target: Path, tmp_path: Path, side: str, linked: str
+) -> None:
+    """The tenant's users own the folder above the tree; we are root."""
+    neighbour = tmp_path / "neighbour" / "tree"
+    neighbour.mkdir(parents=True)
+    (neighbour / "precious").write_text("precious")
+    target.mkdir()
+    root = source if side == "source" else target
+    planted = root if linked == "tree" else root.parent
+    planted.rename(tmp_path / "aside")
+    planted.symlink_to(neighbour if linked == "tree" else neighbour.parent)
+    with pytest.raises(MigrationError, match=f"'{planted.name}' is a link") as refused:
+        copy(replace=True, final=True)
+    assert refused.value.check == "file-tree"
+    assert [path.name for path in neighbour.iterdir()] == ["precious"]
+    assert side == "target" or list(target.iterdir()) == []
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_link_put_in_place_of_a_tree_while_rsync_starts_is_not_followed(
+    copy: Copy, source: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    neighbour = tmp_path / "neighbour"
+    neighbour.mkdir()
+    (neighbour / "precious").write_text("precious")
+    target.mkdir()
+    expected = all_of(source)
+    root = source if side == "source" else target
+    start = subprocess.Popen
+
+    def swapping(argv: list[str], **more: object) -> object:
+        if argv[0] == "rsync":
+            root.rename(tmp_path / "aside")
+            root.symlink_to(neighbour)
+        return start(argv, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(file_copy.subprocess, "Popen", swapping)
+    copy(replace=True)
+    assert [path.name for path in neighbour.iterdir()] == ["precious"]
+    assert all_of(target if side == "source" else tmp_path / "aside") == expected
+
+
+def test_times_are_not_set_through_a_link(tmp_path: Path) -> None:
+    for name in ("tree/folder", "neighbour"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").touch()
+    before = (tmp_path / "neighbour" / "file").stat().st_mtime_ns
+    file_copy._set_time(tmp_path / "tree", b"folder/file", 7)
+    file_copy._set_time(tmp_path / "tree", b".", 8)
+    assert (tmp_path / "tree" / "folder" / "file").stat().st_mtime_ns == 7
+    assert (tmp_path / "tree").stat().st_mtime_ns == 8
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "neighbour")
+    with pytest.raises(NotADirectoryError):
+        file_copy._set_time(tmp_path / "tree", b"link/file", 7)
+    assert (tmp_path / "neighbour" / "file").stat().st_mtime_ns == before
+
+
+def test_what_rsync_says_names_the_tree(copy: Copy, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+
+    def vanishing(argv: list[str], **more: object) -> object:
+        return start([*argv[:-2], f"{argv[-2]}missing", argv[-1]] if argv[0] == "rsync" else argv, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(file_copy.subprocess, "Popen", vanishing)
+    with pytest.raises(MigrationError, match=f'"{source}/missing" failed'):
         copy()
+
+
+def test_a_missing_source_is_named_and_nothing_is_deleted(copy: Copy, source: Path, target: Path) -> None:
+    copy()
+    source.rename(source.with_name("aside"))
+    with pytest.raises(MigrationError, match="tree is missing") as refused:
+        copy()
+    assert refused.value.check == "file-tree"
+    assert (target / "big").exists()
 
 
 def test_another_file_system_inside_a_tree_is_refused(copy: Copy, source: Path) -> None:
@@ -385,14 +468,18 @@ def test_what_was_read_by_day_is_not_read_in_the_freeze_on_either_side_of_the_ch
     assert copy(channel=channel, final=True, known_contents=str(folder))["repaired"] == 0
 
     # A side that is told something wrong of a file which is as it was says the wrong thing: so it did not read it.
-    known = [json.loads(line) for line in remembered.splitlines()]
+    head, *known = [json.loads(line) for line in remembered.splitlines()]
     assert len(known) > 10
     for version_of in (2, 3):
         wrong = [[path, {"sha256": "wrong"}, *([0] * 4, [0] * 4)] for path, *_rest in known]
         for line, right in zip(wrong, known, strict=True):
             line[version_of] = right[version_of]
-        place.write_text("".join(json.dumps(line) + "\n" for line in wrong))
+        place.write_text("".join(json.dumps(line) + "\n" for line in [head, *wrong]))
         assert len(differing(source, target, channel, folder)) >= len(known)
+        # Unless it was started anew since: then it reads all.
+        boots = [None if number == version_of - 2 else boot for number, boot in enumerate(head["boots"])]
+        place.write_text("".join(json.dumps(line) + "\n" for line in [{"boots": boots}, *wrong]))
+        assert differing(source, target, channel, folder) == set()
 
     # What was changed since, though it has its size and time, is read on the side where it changed, and mended.
     place.write_bytes(remembered)
@@ -400,6 +487,27 @@ def test_what_was_read_by_day_is_not_read_in_the_freeze_on_either_side_of_the_ch
     change_content_keep_time(target / "big")
     assert differing(source, target, channel, folder) == {"file output:-rf", "file output:big"}
     assert copy(channel=channel, final=True, known_contents=str(folder))["repaired"] == 2
+    assert all_of(target) == all_of(source)
+
+
+def test_what_a_power_cut_left_looking_as_it_was_is_read_and_mended(
+    copy: Copy, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New content under the old size, mtime and ctime, which neither rsync nor what is known can tell."""
+    monkeypatch.setattr(file_known_contents, "_SETTLED_SECONDS", -1)
+    copy(remember=True)
+    change_content_keep_time(source / "big")
+    place = file_known_contents.place_of(target)
+    head, *known = [json.loads(line) for line in place.read_bytes().splitlines()]
+    for line in known:
+        if line[0] == "big":
+            # Nobody can set a ctime back, so what is remembered is set forward.
+            line[2][3] = (source / "big").stat().st_ctime_ns
+    place.write_text("".join(json.dumps(line) + "\n" for line in [head, *known]))
+    trees = [{"name": "output", "source": source, "target": target}]
+    assert file_verification.compare(trees, contents=file_known_contents.KNOWN).differences_total == 0
+    monkeypatch.setattr(file_known_contents, "boot_identity", lambda: "after the power cut")
+    assert copy(final=True)["repaired"] == 1
     assert all_of(target) == all_of(source)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ireporter import file_manifest_command
+from ireporter.lease import boot_identity
 
 
 def test_lines_have_a_head_and_an_end(tmp_path: Path) -> None:
@@ -17,6 +18,7 @@ def test_lines_have_a_head_and_an_end(tmp_path: Path) -> None:
     head, *entries, end = [json.loads(line) for line in file_manifest_command.lines(tmp_path)]
     assert head == {"root": str(tmp_path), "format": 1}
     assert end == {"end": str(tmp_path), "entries": len(entries)}
+    assert json.loads(next(file_manifest_command.lines(tmp_path, versions=True)))["boot"] == boot_identity()
     assert entries[1]["path"] == "new\nline"
     assert len(entries[1]["sha256"]) == 64
 
@@ -47,9 +49,12 @@ def test_the_forced_command_reads_what_is_known_only_when_it_is_told_so(tmp_path
     (tmp_path / "file").write_text("x")
     seen = (tmp_path / "file").stat()
     version = [seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns]
-    known = (
-        f"{json.dumps({'root': str(tmp_path)})}\n{json.dumps(['file', {'sha256': 'told'}, None, version])}\n".encode()
+    line = json.dumps(["file", {"sha256": "told"}, None, version])
+    known, before = (
+        f"{json.dumps({'root': str(tmp_path), 'boot': boot})}\n{line}\n".encode()
+        for boot in (boot_identity(), "before")
     )
+    assert b'"told"' not in forced(tmp_path, "known", before)
     for word, told in (("known", True), ("remembered", True), ("read", False), ("", False)):
         assert (b'"told"' in forced(tmp_path, word, known)) is told
     (tmp_path / "file").write_text("y")

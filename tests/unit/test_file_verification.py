@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from pathlib import Path
@@ -70,6 +71,35 @@ def test_a_whole_stream_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     far_side(monkeypatch, "".join(line.decode() for line in lines(tmp_path)))
     found = compare([{"name": "t", "source": tmp_path, "target": tmp_path}], channel={"directory": "/run/x"})
     assert (found.files, found.bytes, found.differences) == (1, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("channel", "direction", "scope", "synced"),
+    [
+        (None, "push", "all", True),
+        ({"directory": "/run/x"}, "pull", "all", True),
+        # The far side does it.
+        ({"directory": "/run/x"}, "push", "all", False),
+        (None, "push", "structure", False),
+    ],
+)
+def test_a_target_here_is_on_the_disk_before_it_is_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    channel: dict[str, str] | None,
+    direction: str,
+    scope: str,
+    synced: bool,
+) -> None:
+    done: list[str] = []
+    far_side(monkeypatch, "".join(line.decode() for line in lines(tmp_path)))
+    read = file_verification.manifest
+    monkeypatch.setattr(file_verification, "manifest", lambda *a, **more: (done.append("read"), read(*a, **more))[1])
+    monkeypatch.setattr(os, "sync", lambda: done.append("sync"))
+    trees = [{"name": "t", "source": tmp_path, "target": tmp_path}]
+    assert compare(trees, channel=channel, direction=direction, scope=scope).differences == []
+    assert done[0] == ("sync" if synced else "read")
+    assert done.count("sync") == synced
 
 
 def test_only_some_differences_are_kept_but_all_are_counted(tmp_path: Path) -> None:
