@@ -136,6 +136,7 @@ def _compare_databases(spec: dict[str, object], findings: _Findings, progress: P
         findings.differences += differences
         findings.differences += verification_objects.compare_extensions(source, target)
         findings.differences += verification_objects.compare_internal_triggers(source, target)
+        findings.differences += verification_objects.compare_validation(source, target)
         findings.differences += verification_objects.compare_database(
             source, target, None if limit is None else int(str(limit))
         )
