@@ -83,13 +83,13 @@ _NAMED_ROLES = {
 class Role:
     """A role with everything that belongs to it outside of the database.
 
-    :param bootstrap: the server's first superuser: it exists everywhere and stays as it is.
+    :param bootstrap: the server's first superuser. It stays as it is; another server's may have another name.
     :param attributes: ``superuser``, ``login`` … ``connection_limit``, ``valid_until`` as text.
     :param verifier: of the password, a secret (SCRAM or MD5), or ``None``.
     :param settings: ``name=value`` for every database.
     :param database_settings: ``name=value`` in this database.
-    :param member_of: role → with admin option.
-    :param parameter_grants: ``(parameter, privilege)`` → with grant option.
+    :param member_of: role → with admin option; none of the first superuser, who may do everything anyway.
+    :param parameter_grants: ``(parameter, privilege)`` → with grant option; none of the first superuser.
     """
 
     name: str
@@ -195,8 +195,8 @@ def read_roles(connection: Connection, only: Collection[str] | None = None, data
     for member, group, admin in query(
         connection,
         "SELECT m.member, r.rolname, bool_or(m.admin_option) FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid"
-        " WHERE m.member = ANY (%s) GROUP BY 1, 2",
-        (numbers,),
+        " WHERE m.member = ANY (%s) AND m.member <> %s GROUP BY 1, 2",
+        (numbers, _BOOTSTRAP),
     ):
         member_of.setdefault(member, {})[group] = admin
     parameter_grants: dict[int, dict[tuple[str, str], bool]] = {}
@@ -204,8 +204,8 @@ def read_roles(connection: Connection, only: Collection[str] | None = None, data
         for grantee, parameter, privilege, grantable in query(
             connection,
             "SELECT g.grantee, p.parname, g.privilege_type, bool_or(g.is_grantable)"
-            " FROM pg_parameter_acl p, aclexplode(p.paracl) g WHERE g.grantee = ANY (%s) GROUP BY 1, 2, 3",
-            (numbers,),
+            " FROM pg_parameter_acl p, aclexplode(p.paracl) g WHERE g.grantee = ANY (%s) AND g.grantee <> %s GROUP BY 1, 2, 3",
+            (numbers, _BOOTSTRAP),
         ):
             parameter_grants.setdefault(grantee, {})[parameter, privilege] = grantable
     names = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls", "connection_limit")
@@ -229,14 +229,15 @@ def read_roles(connection: Connection, only: Collection[str] | None = None, data
 
 
 def refuse_clashes(source: list[Role], target: list[Role]) -> None:
-    """Roles of the same name must have the same power on both sides.
+    """Roles of the same name must have the same power on both sides. Two first superusers have.
 
-    :raises MigrationError: they have not (check ``role-clash``).
+    :raises MigrationError: they have not, or the target's first superuser, which is never changed, would have to be changed for a
+        role of the source that is not its first superuser (check ``role-clash``).
     """
     existing = {role.name: role for role in target}
     for role in source:
         other = existing.get(role.name)
-        if other is None or role.bootstrap or other.bootstrap:
+        if other is None or (role.bootstrap and other.bootstrap):
             continue
         for attribute in _DANGEROUS:
             if role.attributes[attribute] != other.attributes[attribute]:
@@ -246,6 +247,12 @@ def refuse_clashes(source: list[Role], target: list[Role]) -> None:
                     check="role-clash",
                     action=f"Make the attribute {attribute.upper()} of the role {role.name} the same on both servers",
                 )
+        if other.bootstrap and any(_statements(role, other, keep_password=False)):
+            raise MigrationError(
+                f"The role {role.name} is the target's first superuser, which is never changed, and differs from the source's",
+                check="role-clash",
+                action=f"Give the role {role.name} the same attributes, settings, password and comment on both servers, or rename it",
+            )
 
 
 def _word(role: Role, attribute: str) -> str:
@@ -316,8 +323,8 @@ def apply_roles(
         existing = {role.name: role for role in read_roles(connection, [role.name for role in source], database)}
         for role in source:
             found = existing.get(role.name)
-            if found is not None and (role.bootstrap or found.bootstrap):
-                continue
+            if found is not None and found.bootstrap:
+                continue  # refuse_clashes has made sure that there is nothing to change
             statements = list(_statements(role, found, keep_password=role.name in keep_passwords))
             for statement in statements:
                 try:
@@ -332,7 +339,7 @@ def apply_roles(
                 (created if found is None else changed).append(role.name)
         for role in source:
             found = existing.get(role.name)
-            if role.bootstrap or (found and found.bootstrap):
+            if found is not None and found.bootstrap:
                 continue
             statements = list(_grants(role, found))
             for statement in statements:

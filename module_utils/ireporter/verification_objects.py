@@ -255,12 +255,14 @@ def compare_roles(source: Connection, target: Connection) -> tuple[list[Differen
         other = theirs.get(name)
         if other is None:
             differences.append({"kind": "role", "object": name, "source": "present", "target": ABSENT})
-        elif not (role.bootstrap or other.bootstrap):
+        else:
             differences += _compare_role(role, other)
     return differences, len(ours)
 
 
 def _compare_role(ours: Role, theirs: Role) -> list[Difference]:
+    """By attribute, membership, setting and so on; of two first superusers their settings in the database only."""
+
     def described(role: Role) -> dict[str, str]:
         values = {f"{role.name}: {name}": str(value) for name, value in role.attributes.items()}
         return values | {f"{role.name}: comment": repr(role.comment)}
@@ -271,12 +273,11 @@ def _compare_role(ours: Role, theirs: Role) -> list[Difference]:
             for group, admin in role.member_of.items()
         }
 
-    def settings(role: Role) -> dict[str, str]:
-        everywhere = {f"{role.name}: {name}": text for name, text in _settings(role.settings).items()}
-        here = {
-            f"{role.name} in the database: {name}": text for name, text in _settings(role.database_settings).items()
-        }
-        return everywhere | here
+    def everywhere(role: Role) -> dict[str, str]:
+        return {f"{role.name}: {name}": text for name, text in _settings(role.settings).items()}
+
+    def here(role: Role) -> dict[str, str]:
+        return {f"{role.name} in the database: {name}": text for name, text in _settings(role.database_settings).items()}
 
     def parameters(role: Role) -> dict[str, str]:
         return {
@@ -284,14 +285,16 @@ def _compare_role(ours: Role, theirs: Role) -> list[Difference]:
             for (parameter, privilege), grantable in role.parameter_grants.items()
         }
 
-    return (
-        compare_maps("role", described(ours), described(theirs))
-        + compare_maps("role membership", members(ours), members(theirs))
-        + compare_maps("parameter grant", parameters(ours), parameters(theirs))
-        + compare_maps("role setting", settings(ours), settings(theirs))
-        + compare_maps(
-            "role password", {ours.name: _fingerprint(ours.verifier)}, {ours.name: _fingerprint(theirs.verifier)}
-        )
+    found = compare_maps("role setting", here(ours), here(theirs))
+    if ours.bootstrap and theirs.bootstrap:
+        return found  # each belongs to its server
+    found += compare_maps("role", described(ours), described(theirs))
+    if not (ours.bootstrap or theirs.bootstrap):
+        found += compare_maps("role membership", members(ours), members(theirs))
+        found += compare_maps("parameter grant", parameters(ours), parameters(theirs))
+    found += compare_maps("role setting", everywhere(ours), everywhere(theirs))
+    return found + compare_maps(
+        "role password", {ours.name: _fingerprint(ours.verifier)}, {ours.name: _fingerprint(theirs.verifier)}
     )
 
 
