@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
+from .database_check_lost import check_what_gets_lost
 from .database_check_values import check_foreign_keys, check_values
 from .database_connection import Connection, identifier, keep_bytes, literal, one_line, query, value
 from .database_roles import Role
@@ -126,6 +127,7 @@ def check_for_dump(source: Connection) -> None:
     """
     check_source(source)
     check_hidden_objects(source)
+    check_what_gets_lost(source)
     check_languages(source)
     check_hash_partitions(source)
     check_values(source)

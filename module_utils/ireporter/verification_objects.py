@@ -277,7 +277,9 @@ def _compare_role(ours: Role, theirs: Role) -> list[Difference]:
         return {f"{role.name}: {name}": text for name, text in _settings(role.settings).items()}
 
     def here(role: Role) -> dict[str, str]:
-        return {f"{role.name} in the database: {name}": text for name, text in _settings(role.database_settings).items()}
+        return {
+            f"{role.name} in the database: {name}": text for name, text in _settings(role.database_settings).items()
+        }
 
     def parameters(role: Role) -> dict[str, str]:
         return {

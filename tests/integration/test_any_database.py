@@ -172,7 +172,9 @@ def test_the_target_s_first_superuser_is_an_ordinary_role_of_the_source(cluster:
     try:
         with run_cluster(superuser="root_of_all") as target:
             for check_mode in (True, False):
-                with pytest.raises(MigrationError, match=r"root_of_all exists on the target, but is SUPERUSER.*role-clash"):
+                with pytest.raises(
+                    MigrationError, match=r"root_of_all exists on the target, but is SUPERUSER.*role-clash"
+                ):
                     copy(source, target.conninfo("owned"), check_mode=check_mode)
             # Made by other means, it is found.
             target.execute("postgres", "CREATE DATABASE owned")
@@ -214,9 +216,7 @@ def test_the_source_s_first_superuser_is_an_ordinary_role_of_the_target(cluster:
         cluster.execute("postgres", "DROP DATABASE owned; DROP ROLE owned_group")
 
 
-def test_settings_of_the_first_superuser_in_the_database_are_compared(
-    cluster: Cluster, clean_second: Cluster
-) -> None:
+def test_settings_of_the_first_superuser_in_the_database_are_compared(cluster: Cluster, clean_second: Cluster) -> None:
     cluster.execute("postgres", "CREATE DATABASE owned; ALTER ROLE postgres IN DATABASE owned SET work_mem = '1MB'")
     source, target = cluster.conninfo("owned"), clean_second.conninfo("owned")
     try:

@@ -59,9 +59,7 @@ def changed(cluster: Cluster, second_cluster: Cluster) -> Iterator[set[tuple[str
     second_cluster.execute("lines", ";\n".join(change for change, _ in CHANGES.values()))
     yield named(source, target)
     for server in (cluster, second_cluster):
-        server.execute(
-            "postgres", "DROP DATABASE lines WITH (FORCE); DROP ROLE lines_g1, lines_g2, lines_r1, lines_r2"
-        )
+        server.execute("postgres", "DROP DATABASE lines WITH (FORCE); DROP ROLE lines_g1, lines_g2, lines_r1, lines_r2")
 
 
 @pytest.mark.parametrize("change", CHANGES)
