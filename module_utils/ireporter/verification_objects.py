@@ -176,22 +176,6 @@ def compare_internal_triggers(source: Connection, target: Connection) -> list[Di
     return compare_maps("enforcement", read_internal_triggers(source), read_internal_triggers(target))
 
 
-def _unvalidated(connection: Connection) -> dict[str, str]:
-    return {
-        str(identity): "not validated"
-        for (identity,) in query(
-            connection,
-            "SELECT identity FROM pg_constraint c, pg_identify_object('pg_constraint'::regclass, c.oid, 0)"
-            " WHERE c.conrelid >= 16384 AND NOT c.convalidated",
-        )
-    }
-
-
-def compare_validation(source: Connection, target: Connection) -> list[Difference]:
-    """Constraints of tables whose rows nobody has checked; ``pg_dump`` says so only where they are not inherited."""
-    return compare_maps("constraint", _unvalidated(source), _unvalidated(target))
-
-
 def compare_sequences(source: Connection, target: Connection) -> tuple[list[Difference], int]:
     """Values, and the number of sequences."""
     sides = [
