@@ -9,6 +9,7 @@ import psycopg
 
 from .database_connection import Connection, identifier, literal, query, value
 from .database_settings import set_clause
+from .database_value_places import read_value_places
 from .errors import MigrationError
 
 _BOOTSTRAP = 10
@@ -61,21 +62,10 @@ _ACLS = {
 }  # fmt: skip
 
 # Roles that values name: without them the values could not be read on the target.
-_NAMING_COLUMNS = """
-SELECT n.nspname, c.relname, a.attname, t.typname
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_type t ON t.oid = a.atttypid
-WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence <> 't' AND c.oid >= 16384
-  AND (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated)
-  AND t.oid < 16384 AND t.typname IN ('regrole', '_regrole', 'aclitem', '_aclitem')
-"""
 _NAMED_ROLES = {
-    "regrole": "SELECT {column}::oid FROM ONLY {table}",
-    "_regrole": "SELECT unnest({column})::oid FROM ONLY {table}",
-    "aclitem": "SELECT unnest(ARRAY[g.grantee, g.grantor]) FROM ONLY {table}, aclexplode(ARRAY[{column}]) g WHERE {column} IS NOT NULL",
-    # One by one: an empty array is none that aclexplode takes.
-    "_aclitem": "SELECT unnest(ARRAY[g.grantee, g.grantor]) FROM ONLY {table}, unnest({column}) i,"
-    " aclexplode(CASE WHEN i IS NOT NULL THEN ARRAY[i] END) g",
+    "regrole": "SELECT {value}::oid FROM {rows}",
+    "aclitem": "SELECT unnest(ARRAY[g.grantee, g.grantor]) FROM {rows},"
+    " aclexplode(CASE WHEN {value} IS NOT NULL THEN ARRAY[{value}] END) g",
 }
 
 
@@ -112,8 +102,8 @@ def _direct(connection: Connection) -> set[int]:
     }
     if value(connection, _NAMES_BOOTSTRAP.format(**acls)):
         direct.add(_BOOTSTRAP)
-    for schema, table, column, type_name in query(connection, _NAMING_COLUMNS):
-        statement = _NAMED_ROLES[type_name].format(column=identifier(column), table=identifier(schema, table))
+    for place in read_value_places(connection, _NAMED_ROLES):
+        statement = _NAMED_ROLES[place.type_name].format(value=place.expression, rows=place.rows)
         found = query(connection, f"SELECT DISTINCT * FROM ({statement}) r".encode())  # noqa: S608 - quoted
         direct |= {int(row[0]) for row in found if row[0]}
     return direct & {int(row[0]) for row in query(connection, "SELECT oid FROM pg_roles")}

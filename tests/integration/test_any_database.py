@@ -165,6 +165,26 @@ def test_the_first_superuser_has_another_name_on_the_target(cluster: Cluster) ->
     cluster.execute("postgres", "DROP DATABASE owned; DROP ROLE owned_owner")
 
 
+def test_roles_that_values_name_inside_of_other_types_come_along(cluster: Cluster, clean_second: Cluster) -> None:
+    names = [f"inside_{number}" for number in range(1, 8)]
+    cluster.execute("postgres", "CREATE DATABASE inside; " + "; ".join(f"CREATE ROLE {name}" for name in names))
+    cluster.execute(
+        "inside",
+        "CREATE DOMAIN who AS regrole; CREATE DOMAIN someone AS who; CREATE TYPE pair AS (n int, w who, acl aclitem[]);"
+        "CREATE DOMAIN pairs AS pair[]; CREATE TABLE a (w someone); INSERT INTO a VALUES ('inside_1'), (NULL);"
+        'CREATE TABLE b (p pair, "odd ""name" pairs); INSERT INTO b (p) VALUES (NULL), (ROW(1, \'inside_2\', NULL));'
+        "INSERT INTO b VALUES (NULL, ARRAY[NULL, ROW(1, 'inside_3', '{inside_4=r/inside_5}')]::pair[]);"
+        "CREATE TABLE c (w who[]); INSERT INTO c VALUES ('{NULL,inside_6}'); CREATE TABLE whole (b b);"
+        "INSERT INTO whole VALUES (ROW(ROW(2, 'inside_7', '{}'), NULL))",
+    )
+    source, target = cluster.conninfo("inside"), clean_second.conninfo("inside")
+    try:
+        assert copy(source, target)["roles_created"] == names
+        assert differences(source, target) == []
+    finally:
+        cluster.execute("postgres", "DROP DATABASE inside; " + "; ".join(f"DROP ROLE {name}" for name in names))
+
+
 def test_the_target_s_first_superuser_is_an_ordinary_role_of_the_source(cluster: Cluster) -> None:
     cluster.execute("postgres", "CREATE DATABASE owned; CREATE ROLE root_of_all LOGIN")
     cluster.execute("owned", "CREATE TABLE t (); ALTER TABLE t OWNER TO root_of_all")

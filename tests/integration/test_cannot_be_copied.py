@@ -84,9 +84,18 @@ REFUSED = {
         "CREATE TABLE t AS SELECT oid::regproc AS f FROM pg_proc WHERE proname = 'abs' LIMIT 1",
         r"table public\.t holds values of regproc in the column f.*\(value-refused\)",
     ),
+    "the names of such functions in an array": (
+        "CREATE TABLE t AS SELECT ARRAY[NULL, oid::regproc] AS f FROM pg_proc WHERE proname = 'abs' LIMIT 1",
+        r"table public\.t holds values of regproc in the column f.*\(value-refused\)",
+    ),
+    "the name of one operator of many, deep inside": (
+        "CREATE DOMAIN op AS regoper; CREATE TYPE pair AS (a int, b op[]); CREATE DOMAIN pairs AS pair[];"
+        "CREATE TABLE t AS SELECT ARRAY[ROW(1, ARRAY[oid::regoper::op])::pair]::pairs AS o FROM pg_operator WHERE oprname = '+' LIMIT 1",
+        r"table public\.t holds values of regoper in the column o.*\(value-refused\)",
+    ),
     "a grant to a role that is no more": (
         "CREATE ROLE gone; CREATE TABLE t AS SELECT '{gone=r/postgres}'::aclitem[] AS acl; DROP ROLE gone",
-        r"table public\.t holds values of _aclitem in the column acl.*\(value-refused\)",
+        r"table public\.t holds values of aclitem in the column acl.*\(value-refused\)",
     ),
     "rows that break a foreign key": (
         "CREATE TABLE t (id int PRIMARY KEY, parent int CONSTRAINT key REFERENCES t); ALTER TABLE t DISABLE TRIGGER ALL; INSERT INTO t VALUES (1, 2)",
