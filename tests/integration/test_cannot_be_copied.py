@@ -105,6 +105,30 @@ REFUSED = {
         "CREATE TYPE colour AS ENUM ('a'); CREATE TABLE t (c colour) PARTITION BY HASH (c)",
         r"table public\.t is partitioned by the hash of an enum.*\(hash-partition\)",
     ),
+    "an enum's hash inside of other types": (
+        "CREATE TYPE colour AS ENUM ('a'); CREATE DOMAIN paint AS colour[]; CREATE TYPE pair AS (n int, p paint);"
+        "CREATE TABLE t (c pair) PARTITION BY HASH (c)",
+        r"table public\.t is partitioned by the hash of an enum.*\(hash-partition\)",
+    ),
+    "the hash of a reference": (
+        "CREATE TABLE t (c regclass) PARTITION BY HASH (c)",
+        r"table public\.t is partitioned by the hash of a reference to an object.*\(hash-partition\)",
+    ),
+    "an event trigger of who lost power": (
+        "CREATE ROLE refused SUPERUSER; CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';"
+        "CREATE EVENT TRIGGER on_end ON ddl_command_end EXECUTE FUNCTION f(); ALTER EVENT TRIGGER on_end OWNER TO refused; ALTER ROLE refused NOSUPERUSER",
+        r"event trigger on_end belongs to refused, who is no superuser.*\(owner-superuser\)",
+    ),
+    "a foreign data wrapper of who lost power": (
+        "CREATE ROLE refused SUPERUSER; CREATE FOREIGN DATA WRAPPER w; ALTER FOREIGN DATA WRAPPER w OWNER TO refused; ALTER ROLE refused NOSUPERUSER",
+        r"foreign data wrapper w belongs to refused, who is no superuser.*\(owner-superuser\)",
+    ),
+    "a grantor who lost the schema": (
+        "CREATE ROLE refused; CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO refused; CREATE FUNCTION s.f() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+        "GRANT EXECUTE ON FUNCTION s.f() TO refused WITH GRANT OPTION; SET ROLE refused; GRANT EXECUTE ON FUNCTION s.f() TO pg_monitor;"
+        "RESET ROLE; REVOKE USAGE ON SCHEMA s FROM refused",
+        r"role refused gave a privilege on the function s\.f\(\) and may not use the schema s.*\(grantor-schema\)",
+    ),
     "a column that a parent got later": (
         "CREATE TABLE p (a int); CREATE TABLE c (b int) INHERITS (p); ALTER TABLE p ADD COLUMN d int", r"columns of public\.c do not stand.*\(column-order\)",
     ),
