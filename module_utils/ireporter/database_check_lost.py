@@ -12,6 +12,8 @@ from .errors import MigrationError
 _COLUMN_ORDER = """
 SELECT c.oid::regclass::text FROM pg_class c
 WHERE c.relkind IN ('r', 'f') AND NOT c.relispartition AND EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid)
+  AND c.relpersistence <> 't'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
   AND (SELECT array_agg(a.attname ORDER BY a.attnum) <> array_agg(a.attname ORDER BY p.place NULLS LAST, p.number, a.attnum)
        FROM pg_attribute a
        LEFT JOIN LATERAL (
@@ -28,6 +30,8 @@ SELECT o.conname, o.conrelid::regclass::text, p.conrelid::regclass::text
 FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid JOIN pg_inherits i ON i.inhrelid = o.conrelid
 JOIN pg_constraint p ON p.conrelid = i.inhparent AND p.conname = o.conname AND p.contype = 'c'
 WHERE o.contype = 'c' AND NOT o.conislocal AND NOT c.relispartition AND o.convalidated AND NOT p.convalidated
+  AND c.relpersistence <> 't'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY 2, 1
 """
 
