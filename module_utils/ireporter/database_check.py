@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
+from .database_check_lost import check_what_gets_lost
 from .database_check_values import check_foreign_keys, check_values
 from .database_connection import Connection, identifier, keep_bytes, literal, one_line, query, value
 from .database_roles import Role
@@ -126,7 +127,10 @@ def check_for_dump(source: Connection) -> None:
     """
     check_source(source)
     check_hidden_objects(source)
+    check_what_gets_lost(source)
     check_languages(source)
+    check_owners(source)
+    check_grantors(source)
     check_hash_partitions(source)
     check_values(source)
     check_foreign_keys(source)
@@ -134,23 +138,87 @@ def check_for_dump(source: Connection) -> None:
 
 def check_hash_partitions(source: Connection) -> None:
     """
-    :raises MigrationError: rows are spread by the hash of an enum, which is another one in another database, so that they
-        would belong into other partitions there (check ``hash-partition``).
+    :raises MigrationError: rows are spread by the hash of an enum or of a reference to an object, which is another one in another
+        database, so that they would belong into other partitions there (check ``hash-partition``).
     """
     rows = query(
         source,
         """
-        SELECT p.partrelid::regclass::text FROM pg_partitioned_table p
-        JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs)
-        JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type e ON e.oid IN (t.typelem, t.typbasetype)
-        WHERE p.partstrat = 'h' AND 'e' IN (t.typtype, e.typtype) ORDER BY 1
+        WITH RECURSIVE inside (partitioned, type) AS (
+          SELECT p.partrelid, a.atttypid FROM pg_partitioned_table p
+          JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs) WHERE p.partstrat = 'h'
+          UNION
+          SELECT i.partitioned, n.type FROM inside i JOIN pg_type t ON t.oid = i.type, LATERAL (
+            SELECT t.typbasetype UNION ALL SELECT t.typelem
+            UNION ALL SELECT rngsubtype FROM pg_range WHERE rngtypid = t.oid
+            UNION ALL SELECT atttypid FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped
+          ) n (type) WHERE n.type <> 0
+        )
+        SELECT i.partitioned::regclass::text, min(CASE t.typtype WHEN 'e' THEN 'an enum' ELSE 'a reference to an object' END)
+        FROM inside i JOIN pg_type t ON t.oid = i.type
+        WHERE t.typtype = 'e' OR t.oid < 16384 AND t.typname ~ '^reg' GROUP BY 1 ORDER BY 1
         """,
     )
     if rows:
         raise MigrationError(
-            f"The table {rows[0][0]} is partitioned by the hash of an enum, which differs between databases",
+            f"The table {rows[0][0]} is partitioned by the hash of {rows[0][1]}, which differs between databases",
             check="hash-partition",
             action=f"Partition {rows[0][0]} by the hash of a text column instead, then run again",
+        )
+
+
+def check_owners(source: Connection) -> None:
+    """
+    :raises MigrationError: an event trigger or a foreign data wrapper belongs to a role that is no superuser any more, to whom
+        nobody can give it again (check ``owner-superuser``).
+    """
+    rows = query(
+        source,
+        """
+        SELECT o.kind, o.name, r.rolname FROM (
+          SELECT 'event trigger', 'pg_event_trigger'::regclass, oid, evtname, evtowner FROM pg_event_trigger
+          UNION ALL SELECT 'foreign data wrapper', 'pg_foreign_data_wrapper'::regclass, oid, fdwname, fdwowner FROM pg_foreign_data_wrapper
+        ) o (kind, catalogue, number, name, owner) JOIN pg_roles r ON r.oid = o.owner
+        WHERE NOT r.rolsuper
+          AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.catalogue AND d.objid = o.number AND d.deptype = 'e')
+        ORDER BY 1, 2
+        """,
+    )
+    if rows:
+        kind, name, owner = rows[0]
+        raise MigrationError(
+            f"The {kind} {name} belongs to {owner}, who is no superuser any more, so that it could not be made on the target",
+            check="owner-superuser",
+            action=f"Give the {kind} {name} to a superuser on the source (ALTER {kind.upper()} … OWNER TO), then run again",
+        )
+
+
+def check_grantors(source: Connection) -> None:
+    """
+    :raises MigrationError: who gave a privilege may not use the schema any more, and could not give it again (check ``grantor-schema``).
+    """
+    rows = query(
+        source,
+        """
+        SELECT DISTINCT r.rolname, n.nspname, i.type, i.identity FROM (
+          SELECT 'pg_class'::regclass, oid, relnamespace, relowner, relacl FROM pg_class
+          UNION ALL SELECT 'pg_class'::regclass, c.oid, relnamespace, relowner, attacl
+                    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE attacl IS NOT NULL
+          UNION ALL SELECT 'pg_proc'::regclass, oid, pronamespace, proowner, proacl FROM pg_proc
+          UNION ALL SELECT 'pg_type'::regclass, oid, typnamespace, typowner, typacl FROM pg_type
+        ) o (catalogue, number, namespace, owner, acl) JOIN pg_namespace n ON n.oid = o.namespace,
+        aclexplode(o.acl) g JOIN pg_roles r ON r.oid = g.grantor, pg_identify_object(o.catalogue, o.number, 0) i
+        WHERE o.number >= 16384 AND n.nspname !~ '^pg_' AND g.grantor <> o.owner
+          AND NOT has_schema_privilege(g.grantor, n.oid, 'USAGE')
+        ORDER BY 4, 1
+        """,
+    )
+    if rows:
+        grantor, schema, kind, name = rows[0]
+        raise MigrationError(
+            f"The role {grantor} gave a privilege on the {kind} {name} and may not use the schema {schema} any more: nobody could give it so again",
+            check="grantor-schema",
+            action=f"GRANT USAGE ON SCHEMA {schema} TO {grantor}, or take back what {grantor} gave, then run again",
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .database_connection import Connection, identifier, query
+from .database_connection import Connection, query
+from .database_value_places import read_value_places
 from .errors import MigrationError
 
 # What each type's value must be so that its text is understood again. Only types that lie in few columns of few databases.
@@ -10,40 +11,28 @@ _NO_INPUT = (
     "pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list", "pg_brin_bloom_summary",
     "pg_brin_minmax_multi_summary", "gtsvector",
 )  # fmt: skip
-_ORPHANS = (
-    "EXISTS (SELECT FROM {items} i, aclexplode(CASE WHEN i IS NOT NULL THEN ARRAY[i] END) g"
-    " WHERE g.grantee <> 0 AND NOT EXISTS (SELECT FROM pg_roles WHERE oid = g.grantee)"
-    " OR NOT EXISTS (SELECT FROM pg_roles WHERE oid = g.grantor))"
-)
 _REFUSED = {
-    **dict.fromkeys(_NO_INPUT, "{column} IS NOT NULL"),
-    "regproc": "{column} <> 0 AND to_regproc({column}::text) IS NULL",
-    "regoper": "{column} <> 0 AND to_regoper({column}::text) IS NULL",
-    "aclitem": _ORPHANS.format(items="unnest(ARRAY[{column}])"),
-    "_aclitem": _ORPHANS.format(items="unnest({column})"),
+    **dict.fromkeys(_NO_INPUT, "{value} IS NOT NULL"),
+    "regproc": "{value} <> 0 AND to_regproc({value}::text) IS NULL",
+    "regoper": "{value} <> 0 AND to_regoper({value}::text) IS NULL",
+    "aclitem": "EXISTS (SELECT FROM aclexplode(CASE WHEN {value} IS NOT NULL THEN ARRAY[{value}] END) g"
+    " WHERE g.grantee <> 0 AND NOT EXISTS (SELECT FROM pg_roles WHERE oid = g.grantee)"
+    " OR NOT EXISTS (SELECT FROM pg_roles WHERE oid = g.grantor))",
 }
-_COLUMNS = """
-SELECT n.nspname, c.relname, a.attname, t.typname
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_type t ON t.oid = a.atttypid
-WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.oid >= 16384
-  AND (c.relkind = 'r' OR c.relispopulated)
-  AND t.oid < 16384 AND t.typname = ANY (%s)
-ORDER BY 1, 2, 3
-"""
 
 
 def check_values(source: Connection) -> None:
     """
     :raises MigrationError: a value cannot be written down so that another database understands it (check ``value-refused``).
     """
-    for schema, table, column, type_name in query(source, _COLUMNS, (list(_REFUSED),)):
-        condition = _REFUSED[type_name].format(column=identifier(column))
-        if query(source, f"SELECT FROM ONLY {identifier(schema, table)} WHERE {condition} LIMIT 1".encode()):
+    for place in read_value_places(source, _REFUSED):
+        condition = _REFUSED[place.type_name].format(value=place.expression)
+        if query(source, f"SELECT FROM {place.rows} WHERE {condition} LIMIT 1".encode()):
+            table = f"{place.schema}.{place.table}"
             raise MigrationError(
-                f"The table {schema}.{table} holds values of {type_name} in the column {column} that no other database can take",
+                f"The table {table} holds values of {place.type_name} in the column {place.column} that no other database can take",
                 check="value-refused",
-                action=f"Drop the column {column} of {schema}.{table}, or make it text, then run again",
+                action=f"Drop the column {place.column} of {table}, or make it text, then run again",
             )
 
 

@@ -9,6 +9,7 @@ import psycopg
 
 from .database_connection import Connection, identifier, literal, query, value
 from .database_settings import set_clause
+from .database_value_places import read_value_places
 from .errors import MigrationError
 
 _BOOTSTRAP = 10
@@ -61,21 +62,10 @@ _ACLS = {
 }  # fmt: skip
 
 # Roles that values name: without them the values could not be read on the target.
-_NAMING_COLUMNS = """
-SELECT n.nspname, c.relname, a.attname, t.typname
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_type t ON t.oid = a.atttypid
-WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence <> 't' AND c.oid >= 16384
-  AND (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated)
-  AND t.oid < 16384 AND t.typname IN ('regrole', '_regrole', 'aclitem', '_aclitem')
-"""
 _NAMED_ROLES = {
-    "regrole": "SELECT {column}::oid FROM ONLY {table}",
-    "_regrole": "SELECT unnest({column})::oid FROM ONLY {table}",
-    "aclitem": "SELECT unnest(ARRAY[g.grantee, g.grantor]) FROM ONLY {table}, aclexplode(ARRAY[{column}]) g WHERE {column} IS NOT NULL",
-    # One by one: an empty array is none that aclexplode takes.
-    "_aclitem": "SELECT unnest(ARRAY[g.grantee, g.grantor]) FROM ONLY {table}, unnest({column}) i,"
-    " aclexplode(CASE WHEN i IS NOT NULL THEN ARRAY[i] END) g",
+    "regrole": "SELECT {value}::oid FROM {rows}",
+    "aclitem": "SELECT unnest(ARRAY[g.grantee, g.grantor]) FROM {rows},"
+    " aclexplode(CASE WHEN {value} IS NOT NULL THEN ARRAY[{value}] END) g",
 }
 
 
@@ -83,13 +73,13 @@ _NAMED_ROLES = {
 class Role:
     """A role with everything that belongs to it outside of the database.
 
-    :param bootstrap: the server's first superuser: it exists everywhere and stays as it is.
+    :param bootstrap: the server's first superuser. It stays as it is; another server's may have another name.
     :param attributes: ``superuser``, ``login`` … ``connection_limit``, ``valid_until`` as text.
     :param verifier: of the password, a secret (SCRAM or MD5), or ``None``.
     :param settings: ``name=value`` for every database.
     :param database_settings: ``name=value`` in this database.
-    :param member_of: role → with admin option.
-    :param parameter_grants: ``(parameter, privilege)`` → with grant option.
+    :param member_of: role → with admin option; none of the first superuser, who may do everything anyway.
+    :param parameter_grants: ``(parameter, privilege)`` → with grant option; none of the first superuser.
     """
 
     name: str
@@ -112,8 +102,8 @@ def _direct(connection: Connection) -> set[int]:
     }
     if value(connection, _NAMES_BOOTSTRAP.format(**acls)):
         direct.add(_BOOTSTRAP)
-    for schema, table, column, type_name in query(connection, _NAMING_COLUMNS):
-        statement = _NAMED_ROLES[type_name].format(column=identifier(column), table=identifier(schema, table))
+    for place in read_value_places(connection, _NAMED_ROLES):
+        statement = _NAMED_ROLES[place.type_name].format(value=place.expression, rows=place.rows)
         found = query(connection, f"SELECT DISTINCT * FROM ({statement}) r".encode())  # noqa: S608 - quoted
         direct |= {int(row[0]) for row in found if row[0]}
     return direct & {int(row[0]) for row in query(connection, "SELECT oid FROM pg_roles")}
@@ -195,8 +185,8 @@ def read_roles(connection: Connection, only: Collection[str] | None = None, data
     for member, group, admin in query(
         connection,
         "SELECT m.member, r.rolname, bool_or(m.admin_option) FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid"
-        " WHERE m.member = ANY (%s) GROUP BY 1, 2",
-        (numbers,),
+        " WHERE m.member = ANY (%s) AND m.member <> %s GROUP BY 1, 2",
+        (numbers, _BOOTSTRAP),
     ):
         member_of.setdefault(member, {})[group] = admin
     parameter_grants: dict[int, dict[tuple[str, str], bool]] = {}
@@ -204,8 +194,8 @@ def read_roles(connection: Connection, only: Collection[str] | None = None, data
         for grantee, parameter, privilege, grantable in query(
             connection,
             "SELECT g.grantee, p.parname, g.privilege_type, bool_or(g.is_grantable)"
-            " FROM pg_parameter_acl p, aclexplode(p.paracl) g WHERE g.grantee = ANY (%s) GROUP BY 1, 2, 3",
-            (numbers,),
+            " FROM pg_parameter_acl p, aclexplode(p.paracl) g WHERE g.grantee = ANY (%s) AND g.grantee <> %s GROUP BY 1, 2, 3",
+            (numbers, _BOOTSTRAP),
         ):
             parameter_grants.setdefault(grantee, {})[parameter, privilege] = grantable
     names = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls", "connection_limit")
@@ -229,14 +219,15 @@ def read_roles(connection: Connection, only: Collection[str] | None = None, data
 
 
 def refuse_clashes(source: list[Role], target: list[Role]) -> None:
-    """Roles of the same name must have the same power on both sides.
+    """Roles of the same name must have the same power on both sides. Two first superusers have.
 
-    :raises MigrationError: they have not (check ``role-clash``).
+    :raises MigrationError: they have not, or the target's first superuser, which is never changed, would have to be changed for a
+        role of the source that is not its first superuser (check ``role-clash``).
     """
     existing = {role.name: role for role in target}
     for role in source:
         other = existing.get(role.name)
-        if other is None or role.bootstrap or other.bootstrap:
+        if other is None or (role.bootstrap and other.bootstrap):
             continue
         for attribute in _DANGEROUS:
             if role.attributes[attribute] != other.attributes[attribute]:
@@ -246,6 +237,12 @@ def refuse_clashes(source: list[Role], target: list[Role]) -> None:
                     check="role-clash",
                     action=f"Make the attribute {attribute.upper()} of the role {role.name} the same on both servers",
                 )
+        if other.bootstrap and any(_statements(role, other, keep_password=False)):
+            raise MigrationError(
+                f"The role {role.name} is the target's first superuser, which is never changed, and differs from the source's",
+                check="role-clash",
+                action=f"Give the role {role.name} the same attributes, settings, password and comment on both servers, or rename it",
+            )
 
 
 def _word(role: Role, attribute: str) -> str:
@@ -316,8 +313,8 @@ def apply_roles(
         existing = {role.name: role for role in read_roles(connection, [role.name for role in source], database)}
         for role in source:
             found = existing.get(role.name)
-            if found is not None and (role.bootstrap or found.bootstrap):
-                continue
+            if found is not None and found.bootstrap:
+                continue  # refuse_clashes has made sure that there is nothing to change
             statements = list(_statements(role, found, keep_password=role.name in keep_passwords))
             for statement in statements:
                 try:
@@ -332,7 +329,7 @@ def apply_roles(
                 (created if found is None else changed).append(role.name)
         for role in source:
             found = existing.get(role.name)
-            if role.bootstrap or (found and found.bootstrap):
+            if found is not None and found.bootstrap:
                 continue
             statements = list(_grants(role, found))
             for statement in statements:

@@ -18,6 +18,7 @@ from .database_connection import Address, Connection, exported_snapshot, one_lin
 from .errors import MigrationError
 from .verification_exceptions import ABSENT, CANNOT_DETECT, Difference, split
 from .verification_rows import Seeds, Side, differing_rows, digest_tables
+from .verification_unseen import compare_unseen
 
 Progress = Callable[[dict[str, object]], None]
 
@@ -136,6 +137,7 @@ def _compare_databases(spec: dict[str, object], findings: _Findings, progress: P
         findings.differences += differences
         findings.differences += verification_objects.compare_extensions(source, target)
         findings.differences += verification_objects.compare_internal_triggers(source, target)
+        findings.differences += compare_unseen(source, target)
         findings.differences += verification_objects.compare_database(
             source, target, None if limit is None else int(str(limit))
         )

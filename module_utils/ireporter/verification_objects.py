@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from .database_catalog import read_sequences
@@ -19,6 +19,10 @@ from .verification_rows import Seeds, hashes
 _HEADER = re.compile(
     r"^-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>.*); Owner: (?P<owner>.*)$"
 )
+_OF_THE_RUN = ("-- Dumped ", "\\restrict ")
+"""Lines of the head that tell one run of ``pg_dump`` from another; nobody else writes there."""
+_FOOT = re.compile(r"--\n-- PostgreSQL database dump complete\n--\n\n(\\unrestrict \w+\n\n)?\Z")
+_GRANTOR = "SET SESSION AUTHORIZATION "
 _ACCESS_METHOD = "SET default_table_access_method = "
 _EXCERPT = 200
 _SECRETIVE = ("USER MAPPING ", "SERVER ", "SUBSCRIPTION ", "FOREIGN DATA WRAPPER ", "FOREIGN TABLE ")
@@ -38,8 +42,13 @@ def compare_maps(kind: str, source: Mapping[str, str], target: Mapping[str, str]
 def _excerpts(left: str | None, right: str | None) -> tuple[str, str]:
     if left is None or right is None:
         return tuple(ABSENT if text is None else _short(text.strip().partition("\n")[0]) for text in (left, right))  # type: ignore[return-value]
-    ours, theirs = left.splitlines(), right.splitlines()
-    return _short(_only(ours, theirs)), _short(_only(theirs, ours))
+    ours, theirs = left.split("\n"), right.split("\n")
+    shown = _short(_only(ours, theirs)), _short(_only(theirs, ours))
+    if shown[0] != shown[1]:
+        return shown
+    # Blank lines, or white space around one: from where they part, so that it can be seen.
+    start = next((number for number, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1]), 0)
+    return repr(left[start : start + 80]), repr(right[start : start + 80])
 
 
 def _only(lines: list[str], others: list[str]) -> str:
@@ -63,33 +72,62 @@ def _short(text: str) -> str:
 def schema_objects(text: str) -> dict[str, str]:
     """Definitions by ``TYPE schema.name`` out of the text that ``pg_dump --schema-only`` writes.
 
-    A line inside a function's body may look like a heading; it does so on both sides, so the comparison stays exact.
+    Nothing of a definition is left out: bodies, comments and defaults have blank lines and lines like ``--`` of their own. A line
+    inside a function's body may look like a heading; it does so on both sides, so the comparison stays exact.
     The access method of a table is set before its heading, and only where it differs from the one before.
     """
     objects: dict[str, list[str]] = {}
     methods: dict[str, str] = {}
     method = ""
-    label = "preamble"
-    for line in text.splitlines():
-        heading = _HEADER.match(line)
-        if heading:
-            schema = "" if heading["schema"] == "-" else f"{heading['schema']}."
-            label = f"{heading['type']} {schema}{heading['name']}"
-            objects.setdefault(label, []).append(f"owner {heading['owner']}")
-            if heading["type"] in ("TABLE", "MATERIALIZED VIEW"):
-                methods[label] = method
-        elif line.startswith(_ACCESS_METHOD):
-            method = f"access method {line.removeprefix(_ACCESS_METHOD)}"
-        elif not line.startswith(("-- Dumped ", "\\restrict", "\\unrestrict")) and line not in ("", "--"):
-            objects.setdefault(label, []).append(line)
+    # Only \n ends a line: \r, \x0b, \x0c, \x85 and U+2028 are part of what somebody wrote.
+    lines = _FOOT.sub("", text).split("\n")
+    headings = [
+        (number, heading)
+        for number, heading in ((number, _HEADER.match(line)) for number, line in enumerate(lines))
+        if heading and lines[number - 1 : number] == ["--"] and lines[number + 1 : number + 2] == ["--"]
+    ]
+    ends = [number - 1 for number, _ in headings] + [len(lines)]
+    own: list[str] = [line for line in lines[: ends[0]] if not line.startswith(_OF_THE_RUN)]
+    objects["preamble"] = own
+    for (number, heading), end in zip(headings, ends[1:], strict=True):
+        schema = "" if heading["schema"] == "-" else f"{heading['schema']}."
+        label = f"{heading['type']} {schema}{heading['name']}"
+        if heading["type"] in ("TABLE", "MATERIALIZED VIEW"):
+            if len(own) > 1 and own[-2].startswith(_ACCESS_METHOD) and not own[-1]:
+                method = f"access method {own[-2].removeprefix(_ACCESS_METHOD)}"
+                del own[-2:]
+            methods[label] = method
+        own = objects.setdefault(label, [])
+        own.append(f"owner {heading['owner']}")
+        own += lines[number + 2 : end]
     for name, own_method in methods.items():
         if not any(line.startswith("PARTITION BY ") for line in objects[name]):
             objects[name].append(own_method)
     # Grants mean the same in any order.
     return {
-        name: "\n".join(sorted(lines) if name.startswith(("ACL ", "DEFAULT ACL ")) else lines)
+        name: "\n".join(sorted(_grant_units(lines)) if name.startswith(("ACL ", "DEFAULT ACL ")) else lines)
         for name, lines in objects.items()
     }
+
+
+def _grant_units(lines: list[str]) -> Iterator[str]:
+    """Statements of grants, each together with the ``SET SESSION AUTHORIZATION`` it is given under, and the owner's line."""
+    unit: list[str] = []
+    for line in lines:
+        if not unit and (not line or line.startswith("owner ")):
+            if line:
+                yield line
+            continue
+        unit.append(line)
+        statements = "\n".join(unit)
+        # A name may hold the end of a line, or of a statement, inside of its quotes.
+        if line.endswith(";") and statements.count('"') % 2 == 0:
+            if unit[0].startswith(_GRANTOR) and not line.startswith("RESET SESSION AUTHORIZATION"):
+                continue
+            yield statements
+            unit = []
+    if unit:
+        yield "\n".join(unit)
 
 
 def _veiled(found: Difference) -> Difference:
@@ -201,12 +239,14 @@ def compare_roles(source: Connection, target: Connection) -> tuple[list[Differen
         other = theirs.get(name)
         if other is None:
             differences.append({"kind": "role", "object": name, "source": "present", "target": ABSENT})
-        elif not (role.bootstrap or other.bootstrap):
+        else:
             differences += _compare_role(role, other)
     return differences, len(ours)
 
 
 def _compare_role(ours: Role, theirs: Role) -> list[Difference]:
+    """By attribute, membership, setting and so on; of two first superusers their settings in the database only."""
+
     def described(role: Role) -> dict[str, str]:
         values = {f"{role.name}: {name}": str(value) for name, value in role.attributes.items()}
         return values | {f"{role.name}: comment": repr(role.comment)}
@@ -217,12 +257,13 @@ def _compare_role(ours: Role, theirs: Role) -> list[Difference]:
             for group, admin in role.member_of.items()
         }
 
-    def settings(role: Role) -> dict[str, str]:
-        everywhere = {f"{role.name}: {name}": text for name, text in _settings(role.settings).items()}
-        here = {
+    def everywhere(role: Role) -> dict[str, str]:
+        return {f"{role.name}: {name}": text for name, text in _settings(role.settings).items()}
+
+    def here(role: Role) -> dict[str, str]:
+        return {
             f"{role.name} in the database: {name}": text for name, text in _settings(role.database_settings).items()
         }
-        return everywhere | here
 
     def parameters(role: Role) -> dict[str, str]:
         return {
@@ -230,14 +271,16 @@ def _compare_role(ours: Role, theirs: Role) -> list[Difference]:
             for (parameter, privilege), grantable in role.parameter_grants.items()
         }
 
-    return (
-        compare_maps("role", described(ours), described(theirs))
-        + compare_maps("role membership", members(ours), members(theirs))
-        + compare_maps("parameter grant", parameters(ours), parameters(theirs))
-        + compare_maps("role setting", settings(ours), settings(theirs))
-        + compare_maps(
-            "role password", {ours.name: _fingerprint(ours.verifier)}, {ours.name: _fingerprint(theirs.verifier)}
-        )
+    found = compare_maps("role setting", here(ours), here(theirs))
+    if ours.bootstrap and theirs.bootstrap:
+        return found  # each belongs to its server
+    found += compare_maps("role", described(ours), described(theirs))
+    if not (ours.bootstrap or theirs.bootstrap):
+        found += compare_maps("role membership", members(ours), members(theirs))
+        found += compare_maps("parameter grant", parameters(ours), parameters(theirs))
+    found += compare_maps("role setting", everywhere(ours), everywhere(theirs))
+    return found + compare_maps(
+        "role password", {ours.name: _fingerprint(ours.verifier)}, {ours.name: _fingerprint(theirs.verifier)}
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from ireporter import database_copy, verification
+from ireporter.errors import MigrationError
 
 from .conftest import Cluster, remove_all, run_cluster
 
@@ -19,8 +20,10 @@ def copy(source: str, target: str, **options: object) -> dict[str, object]:
     return database_copy.run({"source": source, "target": target, **options}, lambda progress: None)
 
 
-def differences(source: str, target: str) -> object:
-    return verification.run({"source": source, "target": target}, lambda progress: None)["differences"]
+def differences(source: str, target: str) -> list[dict[str, str]]:
+    rows = verification.run({"source": source, "target": target}, lambda progress: None)["differences"]
+    assert isinstance(rows, list)
+    return rows
 
 
 def output(*argv: str) -> list[str]:
@@ -160,6 +163,89 @@ def test_the_first_superuser_has_another_name_on_the_target(cluster: Cluster) ->
         assert result["roles_created"] == ["owned_owner", "postgres"]
         assert differences(cluster.conninfo("owned"), target.conninfo("owned")) == []
     cluster.execute("postgres", "DROP DATABASE owned; DROP ROLE owned_owner")
+
+
+def test_roles_that_values_name_inside_of_other_types_come_along(cluster: Cluster, clean_second: Cluster) -> None:
+    names = [f"inside_{number}" for number in range(1, 8)]
+    cluster.execute("postgres", "CREATE DATABASE inside; " + "; ".join(f"CREATE ROLE {name}" for name in names))
+    cluster.execute(
+        "inside",
+        "CREATE DOMAIN who AS regrole; CREATE DOMAIN someone AS who; CREATE TYPE pair AS (n int, w who, acl aclitem[]);"
+        "CREATE DOMAIN pairs AS pair[]; CREATE TABLE a (w someone); INSERT INTO a VALUES ('inside_1'), (NULL);"
+        'CREATE TABLE b (p pair, "odd ""name" pairs); INSERT INTO b (p) VALUES (NULL), (ROW(1, \'inside_2\', NULL));'
+        "INSERT INTO b VALUES (NULL, ARRAY[NULL, ROW(1, 'inside_3', '{inside_4=r/inside_5}')]::pair[]);"
+        "CREATE TABLE c (w who[]); INSERT INTO c VALUES ('{NULL,inside_6}'); CREATE TABLE whole (b b);"
+        "INSERT INTO whole VALUES (ROW(ROW(2, 'inside_7', '{}'), NULL))",
+    )
+    source, target = cluster.conninfo("inside"), clean_second.conninfo("inside")
+    try:
+        assert copy(source, target)["roles_created"] == names
+        assert differences(source, target) == []
+    finally:
+        cluster.execute("postgres", "DROP DATABASE inside; " + "; ".join(f"DROP ROLE {name}" for name in names))
+
+
+def test_the_target_s_first_superuser_is_an_ordinary_role_of_the_source(cluster: Cluster) -> None:
+    cluster.execute("postgres", "CREATE DATABASE owned; CREATE ROLE root_of_all LOGIN")
+    cluster.execute("owned", "CREATE TABLE t (); ALTER TABLE t OWNER TO root_of_all")
+    source = cluster.conninfo("owned")
+    try:
+        with run_cluster(superuser="root_of_all") as target:
+            for check_mode in (True, False):
+                with pytest.raises(
+                    MigrationError, match=r"root_of_all exists on the target, but is SUPERUSER.*role-clash"
+                ):
+                    copy(source, target.conninfo("owned"), check_mode=check_mode)
+            # Made by other means, it is found.
+            target.execute("postgres", "CREATE DATABASE owned")
+            target.execute("owned", "CREATE TABLE t ()")
+            found = differences(source, target.conninfo("owned"))
+            assert "root_of_all: superuser" in {row["object"] for row in found}
+            target.execute("postgres", "DROP DATABASE owned")
+            # One with the same power, whose settings would have to be changed.
+            cluster.execute(
+                "postgres",
+                "ALTER ROLE root_of_all SUPERUSER CREATEROLE CREATEDB REPLICATION BYPASSRLS; ALTER ROLE root_of_all SET work_mem = '1MB'",
+            )
+            with pytest.raises(MigrationError, match=r"root_of_all is the target's first superuser.*role-clash"):
+                copy(source, target.conninfo("owned"))
+            cluster.execute("postgres", "ALTER ROLE root_of_all RESET work_mem")
+            copy(source, target.conninfo("owned"))
+            assert differences(source, target.conninfo("owned")) == []
+    finally:
+        cluster.execute("postgres", "DROP DATABASE owned; DROP ROLE root_of_all")
+
+
+def test_the_source_s_first_superuser_is_an_ordinary_role_of_the_target(cluster: Cluster) -> None:
+    cluster.execute("postgres", "CREATE DATABASE owned; CREATE ROLE owned_group; GRANT owned_group TO postgres")
+    cluster.execute("owned", "CREATE FUNCTION f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'")
+    cluster.execute("owned", "ALTER ROLE postgres IN DATABASE owned SET work_mem = '1MB'")
+    source = cluster.conninfo("owned")
+    try:
+        with run_cluster(superuser="root_of_all") as target:
+            target.execute("postgres", "CREATE ROLE postgres LOGIN")
+            with pytest.raises(MigrationError, match=r"postgres exists on the target, but is NOSUPERUSER.*role-clash"):
+                copy(source, target.conninfo("owned"))
+            target.execute("postgres", "ALTER ROLE postgres SUPERUSER CREATEROLE CREATEDB REPLICATION BYPASSRLS")
+            copy(source, target.conninfo("owned"))
+            assert differences(source, target.conninfo("owned")) == []
+            target.execute("postgres", "ALTER ROLE postgres NOSUPERUSER")
+            found = differences(source, target.conninfo("owned"))
+            assert {row["object"] for row in found} == {"postgres: superuser"}
+    finally:
+        cluster.execute("postgres", "DROP DATABASE owned; DROP ROLE owned_group")
+
+
+def test_settings_of_the_first_superuser_in_the_database_are_compared(cluster: Cluster, clean_second: Cluster) -> None:
+    cluster.execute("postgres", "CREATE DATABASE owned; ALTER ROLE postgres IN DATABASE owned SET work_mem = '1MB'")
+    source, target = cluster.conninfo("owned"), clean_second.conninfo("owned")
+    try:
+        copy(source, target)
+        assert differences(source, target) == []
+        clean_second.execute("postgres", "ALTER ROLE postgres IN DATABASE owned SET work_mem = '2MB'")
+        assert [row["object"] for row in differences(source, target)] == ["postgres in the database: work_mem"]
+    finally:
+        cluster.execute("postgres", "DROP DATABASE owned")
 
 
 def test_settings_of_the_database_do_not_change_what_is_copied(cluster: Cluster, clean_second: Cluster) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-from ireporter import database_copy
+from ireporter import database_copy, verification
 from ireporter.errors import MigrationError
 
 from .conftest import Cluster
@@ -84,9 +84,18 @@ REFUSED = {
         "CREATE TABLE t AS SELECT oid::regproc AS f FROM pg_proc WHERE proname = 'abs' LIMIT 1",
         r"table public\.t holds values of regproc in the column f.*\(value-refused\)",
     ),
+    "the names of such functions in an array": (
+        "CREATE TABLE t AS SELECT ARRAY[NULL, oid::regproc] AS f FROM pg_proc WHERE proname = 'abs' LIMIT 1",
+        r"table public\.t holds values of regproc in the column f.*\(value-refused\)",
+    ),
+    "the name of one operator of many, deep inside": (
+        "CREATE DOMAIN op AS regoper; CREATE TYPE pair AS (a int, b op[]); CREATE DOMAIN pairs AS pair[];"
+        "CREATE TABLE t AS SELECT ARRAY[ROW(1, ARRAY[oid::regoper::op])::pair]::pairs AS o FROM pg_operator WHERE oprname = '+' LIMIT 1",
+        r"table public\.t holds values of regoper in the column o.*\(value-refused\)",
+    ),
     "a grant to a role that is no more": (
         "CREATE ROLE gone; CREATE TABLE t AS SELECT '{gone=r/postgres}'::aclitem[] AS acl; DROP ROLE gone",
-        r"table public\.t holds values of _aclitem in the column acl.*\(value-refused\)",
+        r"table public\.t holds values of aclitem in the column acl.*\(value-refused\)",
     ),
     "rows that break a foreign key": (
         "CREATE TABLE t (id int PRIMARY KEY, parent int CONSTRAINT key REFERENCES t); ALTER TABLE t DISABLE TRIGGER ALL; INSERT INTO t VALUES (1, 2)",
@@ -95,6 +104,62 @@ REFUSED = {
     "an enum's hash": (
         "CREATE TYPE colour AS ENUM ('a'); CREATE TABLE t (c colour) PARTITION BY HASH (c)",
         r"table public\.t is partitioned by the hash of an enum.*\(hash-partition\)",
+    ),
+    "an enum's hash inside of other types": (
+        "CREATE TYPE colour AS ENUM ('a'); CREATE DOMAIN paint AS colour[]; CREATE TYPE pair AS (n int, p paint);"
+        "CREATE TABLE t (c pair) PARTITION BY HASH (c)",
+        r"table public\.t is partitioned by the hash of an enum.*\(hash-partition\)",
+    ),
+    "the hash of a reference": (
+        "CREATE TABLE t (c regclass) PARTITION BY HASH (c)",
+        r"table public\.t is partitioned by the hash of a reference to an object.*\(hash-partition\)",
+    ),
+    "an event trigger of who lost power": (
+        "CREATE ROLE refused SUPERUSER; CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';"
+        "CREATE EVENT TRIGGER on_end ON ddl_command_end EXECUTE FUNCTION f(); ALTER EVENT TRIGGER on_end OWNER TO refused; ALTER ROLE refused NOSUPERUSER",
+        r"event trigger on_end belongs to refused, who is no superuser.*\(owner-superuser\)",
+    ),
+    "a foreign data wrapper of who lost power": (
+        "CREATE ROLE refused SUPERUSER; CREATE FOREIGN DATA WRAPPER w; ALTER FOREIGN DATA WRAPPER w OWNER TO refused; ALTER ROLE refused NOSUPERUSER",
+        r"foreign data wrapper w belongs to refused, who is no superuser.*\(owner-superuser\)",
+    ),
+    "a grantor who lost the schema": (
+        "CREATE ROLE refused; CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO refused; CREATE FUNCTION s.f() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+        "GRANT EXECUTE ON FUNCTION s.f() TO refused WITH GRANT OPTION; SET ROLE refused; GRANT EXECUTE ON FUNCTION s.f() TO pg_monitor;"
+        "RESET ROLE; REVOKE USAGE ON SCHEMA s FROM refused",
+        r"role refused gave a privilege on the function s\.f\(\) and may not use the schema s.*\(grantor-schema\)",
+    ),
+    "a column that a parent got later": (
+        "CREATE TABLE p (a int); CREATE TABLE c (b int) INHERITS (p); ALTER TABLE p ADD COLUMN d int", r"columns of public\.c do not stand.*\(column-order\)",
+    ),
+    "a parent that a table got later": (
+        "CREATE TABLE p (a int); CREATE TABLE c (b int, a int); ALTER TABLE c INHERIT p", r"columns of public\.c do not stand.*\(column-order\)",
+    ),
+    "an inherited constraint that only the child has validated": (
+        "CREATE TABLE p (a int); ALTER TABLE p ADD CONSTRAINT positive CHECK (a > 0) NOT VALID; CREATE TABLE c () INHERITS (p)",
+        r"constraint positive is validated in public\.c, but not in public\.p.*\(constraint-validation\)",
+    ),
+    "a built-in search configuration": (
+        "ALTER TEXT SEARCH CONFIGURATION pg_catalog.english ALTER MAPPING FOR asciiword WITH simple",
+        r"text search configuration english \(changed-builtin\)",
+    ),
+    "a token more of a built-in search configuration": (
+        "ALTER TEXT SEARCH CONFIGURATION pg_catalog.simple ADD MAPPING FOR tag WITH simple", r"text search configuration simple \(changed-builtin\)",
+    ),
+    "a built-in search dictionary": (
+        "ALTER TEXT SEARCH DICTIONARY pg_catalog.english_stem (StopWords)", r"text search dictionary english_stem \(changed-builtin\)",
+    ),
+    "a grant on a built-in language": ("REVOKE USAGE ON LANGUAGE sql FROM PUBLIC", r"language sql \(its owner or grants\) \(changed-builtin\)"),
+    "an operator in a built-in family": (
+        "CREATE FUNCTION less(int, text) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT true';"
+        "CREATE OPERATOR <<< (LEFTARG = int, RIGHTARG = text, FUNCTION = less);"
+        "ALTER OPERATOR FAMILY integer_ops USING btree ADD OPERATOR 1 <<< (int, text)",
+        r"operator 1 \(integer, text\) of operator family integer_ops.*\(changed-builtin\)",
+    ),
+    "a trigger on an extension's table": (
+        "CREATE EXTENSION acme_config; CREATE FUNCTION own() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+        "CREATE TRIGGER own BEFORE INSERT ON acme_entry FOR EACH ROW EXECUTE FUNCTION own()",
+        r"trigger own stands on public\.acme_entry, which belongs to the extension acme_config.*\(extension-changed\)",
     ),
     "an encoding Python does not know": (None, r"encoding EUC_TW, which cannot be copied.*\(encoding\)"),
 }  # fmt: skip
@@ -142,6 +207,27 @@ def test_it_is_named_and_nothing_is_touched(
                 lambda progress: None,
             )
     assert touched(second_cluster) == before
+
+
+def test_what_looks_like_it_is_copied(cluster: Cluster, clean_second: Cluster) -> None:
+    """Multiple inheritance, dropped columns, partitions of another order, grants given and taken back are no obstacle."""
+    cluster.execute("postgres", "DROP DATABASE IF EXISTS alike; CREATE DATABASE alike")
+    cluster.execute(
+        "alike",
+        "CREATE TABLE p1 (a int, gone int, b int); ALTER TABLE p1 DROP gone; CREATE TABLE p2 (c int, b int);"
+        "CREATE TABLE both_of (own int, c int) INHERITS (p1, p2); CREATE TABLE grandchild (more int) INHERITS (both_of);"
+        "CREATE TABLE parted (a int, b int) PARTITION BY LIST (a); CREATE TABLE part (b int, a int);"
+        "ALTER TABLE parted ATTACH PARTITION part FOR VALUES IN (1);"
+        "ALTER TABLE parted ADD CONSTRAINT positive CHECK (a > 0) NOT VALID; ALTER TABLE part VALIDATE CONSTRAINT positive;"
+        "REVOKE USAGE ON LANGUAGE sql FROM PUBLIC; GRANT USAGE ON LANGUAGE sql TO PUBLIC;"
+        "CREATE EXTENSION btree_gin; CREATE EXTENSION btree_gist; CREATE EXTENSION citext; CREATE EXTENSION hstore;"
+        "CREATE EXTENSION ltree; CREATE EXTENSION cube; CREATE EXTENSION seg; CREATE EXTENSION isn; CREATE EXTENSION intarray;"
+        "CREATE EXTENSION pg_trgm; CREATE EXTENSION unaccent; CREATE EXTENSION dict_int; CREATE EXTENSION acme_config",
+    )
+    source, target = cluster.conninfo("alike"), clean_second.conninfo("alike")
+    database_copy.run({"source": source, "target": target}, lambda progress: None)
+    assert verification.run({"source": source, "target": target}, lambda progress: None)["differences"] == []
+    cluster.execute("postgres", "DROP DATABASE alike")
 
 
 # One object of a kind that holds no rows, and how it goes away again.

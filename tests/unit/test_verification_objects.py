@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from ireporter.verification_exceptions import split
 from ireporter.verification_objects import compare_schema
 
@@ -47,6 +48,67 @@ def test_an_owner_is_a_difference() -> None:
     assert found == [
         {"kind": "object", "object": "TABLE public.plain", "source": "owner someone", "target": "owner other"}
     ]
+
+
+FUNCTION = """
+--
+-- Name: f(); Type: FUNCTION; Schema: public; Owner: someone
+--
+
+CREATE FUNCTION public.f() RETURNS text
+    LANGUAGE sql
+    AS $$SELECT 'BODY'$$;
+
+
+--
+-- PostgreSQL database dump complete
+--
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "other"),
+    [
+        ("a\n\nb", "a\nb"),
+        ("a\n--\nb", "a\nb"),
+        ("a\n-- Dumped 1\nb", "a\n-- Dumped 2\nb"),
+        ("a\n\\restrict one\nb", "a\n\\restrict two\nb"),
+        ("a\n\\unrestrict one\nb", "a\nb"),
+        ("a\nSET default_table_access_method = x;\nb", "a\nb"),
+        *((f"a{end}b", "a\nb") for end in ("\r\n", "\x0b", "\x0c", "\x85", "\u2028")),
+        ("a \nb", "a\nb"),
+    ],
+)
+def test_nothing_inside_of_a_definition_is_left_out(body: str, other: str) -> None:
+    ours, theirs = (TEXT + FUNCTION.replace("BODY", text) for text in (body, other))
+    for source, target in ((ours, theirs), (theirs, ours)):
+        found, _ = compare_schema(source, target, structure=False)
+        assert [row["object"] for row in found] == ["FUNCTION public.f()"]
+        assert found[0]["source"] != found[0]["target"]
+    assert compare_schema(ours, ours, structure=False)[0] == []
+
+
+def test_a_grant_belongs_to_who_gave_it() -> None:
+    def acl(*grants: tuple[str, str]) -> str:
+        return TEXT + "".join(
+            f"SET SESSION AUTHORIZATION {grantor};\nGRANT SELECT ON TABLE public.plain TO {role};\nRESET SESSION AUTHORIZATION;\n"
+            for role, grantor in grants
+        )
+
+    ours = acl(("r1", "g1"), ("r2", "g2"))
+    found, _ = compare_schema(ours, acl(("r2", "g1"), ("r1", "g2")), structure=False)
+    assert [row["object"] for row in found] == ["ACL public.TABLE plain"]
+    assert found[0]["source"] != found[0]["target"]
+    assert compare_schema(ours, acl(("r2", "g2"), ("r1", "g1")), structure=False)[0] == []
+
+
+def test_a_name_with_the_end_of_a_statement_stays_whole() -> None:
+    def acl(*names: str) -> str:
+        return TEXT + "".join(f'GRANT SELECT ON TABLE public.plain TO "{name}";\n' for name in names)
+
+    assert compare_schema(acl("a;\nb", "c;\nd"), acl("c;\nd", "a;\nb"), structure=False)[0] == []
+    assert compare_schema(acl("a;\nb", "c;\nd"), acl("c;\nb", "a;\nd"), structure=False)[0] != []
 
 
 def test_linkage_objects_may_be_more_on_a_target_at_work() -> None:
