@@ -72,7 +72,7 @@ CANNOT_DETECT: tuple[str, ...] = (
     "A damaged index whose definition is right: rows are read from the tables (amcheck finds such damage).",
     "Planner statistics, free space, compression and order of rows on disk: physical, not data.",
     "Rows behind foreign tables: they lie outside of the database.",
-    "Rows that belong to an extension but are not its configuration, and changes to definitions and owners of its objects:"
+    "Rows that belong to an extension but are not its configuration, and changes to definitions and owners of its objects but tables:"
     " the extension's version vouches for them.",
     "Tablespaces: the target keeps everything in its default one.",
     "Whether a subscription is enabled; replication slots and origins of the server.",
