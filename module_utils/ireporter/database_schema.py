@@ -25,6 +25,13 @@ _ENVIRONMENT_KEPT = (
     "PGSSLKEY",
     "KRB5CCNAME",
 )
+# A user mapping and a subscription hold passwords: no log and no statistics of the target get a statement, whatever the
+# server logs else, and what pg_restore quotes of one that failed is left out.
+_UNLOGGED = (
+    "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic "
+    "-c pg_stat_statements.track_utility=off"
+)
+_QUOTED_STATEMENT = re.compile(r"^(Command was:|LINE \d+:).*", re.MULTILINE | re.DOTALL)
 
 
 def environment() -> dict[str, str]:
@@ -36,7 +43,7 @@ def call(argv: Sequence[str], what: str, *files: int, check: str = "copy-failed"
     """Standard output of one of PostgreSQL's programs.
 
     :param files: descriptors it inherits.
-    :raises MigrationError: it failed.
+    :raises MigrationError: it failed; the message has PostgreSQL's words, and nothing of a statement.
     """
     completed = subprocess.run(
         argv,
@@ -47,7 +54,7 @@ def call(argv: Sequence[str], what: str, *files: int, check: str = "copy-failed"
         pass_fds=files,
     )
     if completed.returncode != 0:
-        lines = completed.stderr.decode(errors="backslashreplace").strip().splitlines()
+        lines = _QUOTED_STATEMENT.sub("", completed.stderr.decode(errors="backslashreplace")).strip().splitlines()
         raise MigrationError(
             f"{what} failed: {' '.join(lines[:4]) or f'exit status {completed.returncode}'}",
             check=check,
@@ -114,15 +121,21 @@ def restore(
 def _restore(
     target: Address, versions: Sequence[int], files: tuple[int, ...], section: str, options: list[str]
 ) -> None:
+    settings = f"-c synchronous_commit=off -c maintenance_work_mem=256MB {_unlogged(versions[1])}"
     call(
         [
             program("pg_restore", *versions), *_COMMON, "--exit-on-error", "--no-tablespaces", f"--section={section}",
-            *options, f"--dbname={target.string(options='-c synchronous_commit=off -c maintenance_work_mem=256MB')}",
-            f"/proc/self/fd/{files[0]}",
+            *options, f"--dbname={target.string(options=settings)}", f"/proc/self/fd/{files[0]}",
         ],
         f"Making the schema ({section}) on the target",
         *files,
     )  # fmt: skip
+
+
+def _unlogged(version: int) -> str:
+    """Options of a session; ``version``: of the server, which refuses those it does not know."""
+    sampled = (120000, "-c log_transaction_sample_rate=0"), (130000, "-c log_min_duration_sample=-1")
+    return " ".join([_UNLOGGED, *(option for since, option in sampled if version >= since)])
 
 
 def text(address: Address, versions: Sequence[int], snapshot: str, encoding: str) -> str:

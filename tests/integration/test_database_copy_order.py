@@ -1,0 +1,61 @@
+"""Databases whose parts depend on each other in ways that the order of a dump does not follow, and what a failure must not say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from ireporter import database_copy, verification
+from ireporter.errors import MigrationError
+
+from .conftest import Cluster, run_cluster
+
+pytestmark = pytest.mark.integration
+
+
+def copy(source: str, target: str, **options: object) -> dict[str, object]:
+    return database_copy.run({"source": source, "target": target, **options}, lambda progress: None)
+
+
+def differences(source: str, target: str) -> object:
+    return verification.run({"source": source, "target": target}, lambda progress: None)["differences"]
+
+
+@pytest.fixture
+def made(cluster: Cluster) -> Iterator[Callable[[str], str]]:
+    """Makes the source, a database ``ordered``; returns its connection string."""
+
+    def make(statements: str) -> str:
+        cluster.execute("postgres", "DROP DATABASE IF EXISTS ordered; CREATE DATABASE ordered TEMPLATE template0")
+        cluster.execute("ordered", statements)
+        return cluster.conninfo("ordered")
+
+    yield make
+    cluster.execute("postgres", "DROP DATABASE IF EXISTS ordered WITH (FORCE)")
+
+
+def test_a_password_of_another_server_is_neither_logged_nor_shown(made: Callable[[str], str]) -> None:
+    source = made(
+        "CREATE FUNCTION validate(text[], oid) RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
+        " IF current_setting('acme.refuses', true) = 'on' THEN RAISE 'refused by the target'; END IF; END $$;"
+        "CREATE FOREIGN DATA WRAPPER w VALIDATOR validate; CREATE SERVER s FOREIGN DATA WRAPPER w;"
+        "CREATE USER MAPPING FOR PUBLIC SERVER s OPTIONS (password 'errcanary');"
+    )
+    settings = (
+        "log_min_messages = warning\nlog_statement = 'all'\nlog_min_duration_statement = 0\n"
+        "log_min_duration_sample = 0\nlog_statement_sample_rate = 1\nlog_transaction_sample_rate = 1\n"
+        "shared_preload_libraries = 'pg_stat_statements'\nacme.refuses = 'on'\n"
+    )
+    with run_cluster(settings=settings) as target:
+        with pytest.raises(MigrationError, match="refused by the target") as raised:
+            copy(source, target.conninfo("ordered"))
+        assert "errcanary" not in str(raised.value)
+        target.execute("postgres", "ALTER SYSTEM SET acme.refuses = 'off'; SELECT pg_reload_conf()")
+        copy(source, target.conninfo("ordered"))
+        options = "SELECT array_to_string(umoptions, ' ') FROM pg_user_mappings"
+        assert target.value("ordered", options) == "password=errcanary"
+        log = (target.directory / "log").read_text()
+        assert "CREATE DATABASE" in log  # it does log
+        assert "errcanary" not in log
+        target.execute("postgres", "CREATE EXTENSION pg_stat_statements")
+        assert target.value("postgres", "SELECT count(*) FROM pg_stat_statements WHERE query ~ 'err[c]anary'") == 0
