@@ -16,6 +16,7 @@ from .errors import MigrationError
 
 MARKER = "ireporter-migration: incomplete copy"
 _MAINTENANCE = "postgres"
+_OF_THE_SERVER = frozenset({_MAINTENANCE, "template0", "template1"})
 
 ABSENT, EMPTY, INCOMPLETE, COPY, FOREIGN = "absent", "empty", "incomplete", "copy", "foreign"
 
@@ -131,6 +132,13 @@ class Target:
     """The target server's maintenance session, and the target database seen from it."""
 
     def __init__(self, address: Address) -> None:
+        """:raises MigrationError: the name is of a database that every server needs as it is (check ``connection-string``)."""
+        if address.database in _OF_THE_SERVER:
+            raise MigrationError(
+                f"The target database {address.database} belongs to the server itself",
+                check="connection-string",
+                action="Name another target database; this one is never touched",
+            )
         self.address = address
         self.name = address.database
         self.connection = address.connect(dbname=_MAINTENANCE)
