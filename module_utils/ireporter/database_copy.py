@@ -304,21 +304,29 @@ def _copy(
                 give_extensions_their_owners(source, inside)
                 empty_configuration_tables(inside, tables)
                 loosened = loosen(inside)
+        transfer = Transfer(
+            request.source,
+            request.target,
+            snapshot=snapshot,
+            encoding=properties.encoding,
+            versions=versions,
+            progress=stages.passed,
+        )
         with stages.stage("data"):
-            rows = Transfer(
-                request.source,
-                request.target,
-                snapshot=snapshot,
-                encoding=properties.encoding,
-                versions=versions,
-                progress=stages.passed,
-            ).run(cut(tables, ranges=versions[0] >= 140000, jobs=request.jobs), request.jobs)
+            with _refusal("The schema"):
+                late = _not_yet_there(inside, tables)
+            at_once = [table for table in tables if table not in late]
+            rows = transfer.run(cut(at_once, ranges=versions[0] >= 140000, jobs=request.jobs), request.jobs)
         with stages.stage("large_objects"), _refusal("The large objects"):
             large_objects = copy_large_objects(source, inside, lambda size: stages.passed(size, 0))
         with stages.stage("post_data"), _refusal("What follows the rows"):
             tighten(inside, loosened)
             sequences = _set_sequences(source, inside)
             _restore_post_data(request, source, versions, archive)
+            if late:
+                loosened = loosen(inside)
+                rows += transfer.run(cut(late, ranges=False, jobs=1), 1)
+                tighten(inside, loosened)
             set_internal_triggers(source, inside)
         with stages.stage("statistics"), _refusal("The statistics"):
             analyse(inside)
@@ -346,6 +354,13 @@ def _refusal(what: str) -> Iterator[None]:
             check="copy-failed",
             action="Mend the cause that PostgreSQL names, then run again: it starts over by itself",
         ) from error
+
+
+def _not_yet_there(inside: Connection, tables: list[Table]) -> list[Table]:
+    """Materialised views that need more than the tables: grouped by a primary key, they are made after it, with what follows the rows."""
+    views = {table.identifier: table for table in tables if table.materialised_view}
+    missing = query(inside, "SELECT v FROM unnest(%s::text[]) v WHERE to_regclass(v) IS NULL", (list(views),))
+    return [views[name] for (name,) in missing]
 
 
 def _drop_what_the_source_has_not(source: Connection, inside: Connection) -> None:
