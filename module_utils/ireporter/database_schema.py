@@ -13,6 +13,9 @@ from .errors import MigrationError
 
 _COMMON = ["--no-password"]
 SCHEMA_ENTRY = re.compile(rb"\d+; \d+ \d+ SCHEMA - ")
+EVENT_TRIGGER_ENTRY = re.compile(rb"\d+; \d+ \d+ (?:EVENT TRIGGER - |(?:COMMENT|SECURITY LABEL) - EVENT TRIGGER )")
+"""With what is said about them."""
+TRIGGER_COMMENT_ENTRY = re.compile(rb"\d+; \d+ \d+ COMMENT .* TRIGGER ")
 # Like a person's session would not: messages in English, no start-up file, nothing inherited that changes libpq.
 _ENVIRONMENT_KEPT = (
     "PATH",
@@ -85,18 +88,17 @@ def dump(source: Address, versions: Sequence[int], snapshot: str, archive: int) 
     )  # fmt: skip
 
 
-def split_entries(versions: Sequence[int], archive: int, wanted: re.Pattern[bytes]) -> tuple[bytes, bytes]:
-    """Two lists for :func:`restore`: the entries whose lines match ``wanted``, and all others."""
+def split_entries(versions: Sequence[int], archive: int, *wanted: re.Pattern[bytes]) -> list[bytes]:
+    """Lists for :func:`restore`: for each of ``wanted`` the entries whose lines it matches first, and at the end all others."""
     listing = call(
         [program("pg_restore", *versions), "--list", f"/proc/self/fd/{archive}"],
         "Reading the schema's contents",
         archive,
     )
-    chosen: list[bytes] = []
-    rest: list[bytes] = []
+    lists: list[list[bytes]] = [[] for _ in range(len(wanted) + 1)]
     for line in listing.splitlines(keepends=True):
-        (chosen if wanted.match(line) else rest).append(line)
-    return b"".join(chosen), b"".join(rest)
+        lists[next((n for n, pattern in enumerate(wanted) if pattern.match(line)), -1)].append(line)
+    return [b"".join(lines) for lines in lists]
 
 
 def trigger_entries(numbers: Collection[int]) -> re.Pattern[bytes]:

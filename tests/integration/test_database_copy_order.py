@@ -61,15 +61,17 @@ def test_a_password_of_another_server_is_neither_logged_nor_shown(made: Callable
         assert target.value("postgres", "SELECT count(*) FROM pg_stat_statements WHERE query ~ 'err[c]anary'") == 0
 
 
-def test_a_materialised_view_grouped_by_a_key_arrives_as_it_is(made: Callable[[str], str], clean_second: Cluster) -> None:
+def test_a_materialised_view_grouped_by_a_key_arrives_as_it_is(
+    made: Callable[[str], str], clean_second: Cluster
+) -> None:
     source = made(
         "CREATE TABLE o (id int PRIMARY KEY, name text); CREATE TABLE l (o int REFERENCES o, n int);"
         "INSERT INTO o VALUES (1, 'a'), (2, 'b'); INSERT INTO l VALUES (1, 1), (1, 2), (2, 3);"
         "CREATE FUNCTION even(int) RETURNS boolean LANGUAGE sql AS 'SELECT $1 % 2 = 0 OR EXISTS (SELECT FROM public.l)';"
         "CREATE DOMAIN odd_or_full AS bigint CHECK (even(value::int));"
-        "CREATE MATERIALIZED VIEW \"M\" AS SELECT o.id, o.name, sum(l.n)::odd_or_full AS n FROM o JOIN l ON l.o = o.id GROUP BY o.id;"
-        "CREATE UNIQUE INDEX ON \"M\" (id);"
-        "CREATE MATERIALIZED VIEW above AS SELECT id + 1 AS id FROM \"M\";"
+        'CREATE MATERIALIZED VIEW "M" AS SELECT o.id, o.name, sum(l.n)::odd_or_full AS n FROM o JOIN l ON l.o = o.id GROUP BY o.id;'
+        'CREATE UNIQUE INDEX ON "M" (id);'
+        'CREATE MATERIALIZED VIEW above AS SELECT id + 1 AS id FROM "M";'
         "CREATE MATERIALIZED VIEW empty AS SELECT o.id, o.name FROM o GROUP BY o.id WITH NO DATA;"
         "CREATE MATERIALIZED VIEW plain AS SELECT 1 AS a;"
         "CREATE FUNCTION names() RETURNS SETOF text LANGUAGE sql BEGIN ATOMIC SELECT o.name FROM o GROUP BY o.id; END;"
@@ -81,3 +83,87 @@ def test_a_materialised_view_grouped_by_a_key_arrives_as_it_is(made: Callable[[s
     assert clean_second.value("ordered", rows) == "(1,a,3) (2,b,3)"
     assert differences(source, clean_second.conninfo("ordered")) == []
     assert copy(source, clean_second.conninfo("ordered"))["changed"] is False
+
+
+def states(cluster: Cluster) -> object:
+    """Of the triggers of constraints, without what holds a number or an order."""
+    return cluster.value(
+        "ordered",
+        "SELECT string_agg(s, ', ' ORDER BY s) FROM pg_trigger t JOIN pg_constraint k ON k.oid = t.tgconstraint,"
+        " format('%s %s %s %s %s', tgrelid::regclass, conrelid::regclass, confrelid::regclass, tgfoid::regproc, tgenabled) s"
+        " WHERE tgisinternal",
+    )
+
+
+PARTITIONED = (
+    "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);"
+    # Not in the order of their bounds, nor of their names.
+    "CREATE TABLE p3 PARTITION OF p FOR VALUES FROM (20) TO (40);"
+    "CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20);"
+    "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);"
+)
+UNENFORCED = {
+    "a partition of the referring table": (
+        "CREATE TABLE k (id int PRIMARY KEY); CREATE TABLE r (k int REFERENCES k) PARTITION BY RANGE (k);"
+        "CREATE TABLE r1 PARTITION OF r FOR VALUES FROM (0) TO (10);"
+        "INSERT INTO k VALUES (1); INSERT INTO r VALUES (1); ALTER TABLE r1 DISABLE TRIGGER ALL"
+    ),
+    "a partition of the table it refers to": PARTITIONED
+    + (
+        "CREATE TABLE r (k int REFERENCES p); INSERT INTO p VALUES (1), (11), (31); INSERT INTO r VALUES (1), (31);"
+        "ALTER TABLE p2 DISABLE TRIGGER ALL; ALTER TABLE p3 DISABLE TRIGGER ALL"
+    ),
+    "both are partitioned, and a partition's own one has the same name": PARTITIONED
+    + (
+        "CREATE TABLE k (id int PRIMARY KEY); CREATE TABLE r (k int) PARTITION BY RANGE (k);"
+        "CREATE TABLE r1 PARTITION OF r FOR VALUES FROM (0) TO (10);"
+        "ALTER TABLE r1 ADD CONSTRAINT linked FOREIGN KEY (k) REFERENCES k; ALTER TABLE r1 DISABLE TRIGGER ALL;"
+        "ALTER TABLE r ADD CONSTRAINT linked FOREIGN KEY (k) REFERENCES p;"
+        "ALTER TABLE p1 DISABLE TRIGGER ALL; ALTER TABLE k DISABLE TRIGGER ALL"
+    ),
+    "a partition's own triggers, too": (
+        "CREATE TABLE k (id int PRIMARY KEY); CREATE TABLE r (k int REFERENCES k) PARTITION BY RANGE (k);"
+        "CREATE TABLE r1 PARTITION OF r FOR VALUES FROM (0) TO (10);"
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER a AFTER INSERT ON r FOR EACH ROW EXECUTE FUNCTION f();"
+        "CREATE TRIGGER b AFTER INSERT ON r FOR EACH ROW EXECUTE FUNCTION f();"
+        "ALTER TABLE r1 DISABLE TRIGGER ALL; ALTER TABLE r1 ENABLE TRIGGER b; COMMENT ON TRIGGER a ON r1 IS 'off'"
+    ),
+}
+
+
+@pytest.mark.parametrize("which", UNENFORCED)
+def test_a_foreign_key_that_a_partition_does_not_enforce_stays_so(
+    made: Callable[[str], str], cluster: Cluster, clean_second: Cluster, which: str
+) -> None:
+    copy(made(UNENFORCED[which]), clean_second.conninfo("ordered"))
+    assert states(clean_second) == states(cluster)
+    own = (
+        "SELECT string_agg(concat(tgname, tgenabled, obj_description(oid, 'pg_trigger')), ' ' ORDER BY tgrelid::regclass::text, tgname)"
+        " FROM pg_trigger WHERE NOT tgisinternal"
+    )
+    assert clean_second.value("ordered", own) == cluster.value("ordered", own)
+
+
+def test_event_triggers_do_not_see_the_copy(made: Callable[[str], str], clean_second: Cluster) -> None:
+    source = made(
+        "CREATE TABLE seen (tag text);"
+        "CREATE TABLE k (id int PRIMARY KEY); CREATE TABLE r (k int REFERENCES k) PARTITION BY RANGE (k);"
+        "CREATE TABLE r1 PARTITION OF r FOR VALUES FROM (0) TO (10); ALTER TABLE k DISABLE TRIGGER ALL;"
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER a AFTER INSERT ON r FOR EACH ROW EXECUTE FUNCTION f(); ALTER TABLE r1 DISABLE TRIGGER a;"
+        "CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO public.seen VALUES (tg_tag); END $$;"
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'nobody alters here'; END $$;"
+        "CREATE EVENT TRIGGER notes ON ddl_command_end EXECUTE FUNCTION note(); COMMENT ON EVENT TRIGGER notes IS 'a note';"
+        "ALTER EVENT TRIGGER notes ENABLE ALWAYS;"
+        "CREATE EVENT TRIGGER refuses ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION refuse();"
+    )
+    copy(source, clean_second.conninfo("ordered"))
+    assert clean_second.value("ordered", "SELECT count(*) FROM seen") == 0
+    triggers = (
+        "SELECT string_agg(concat(evtname, evtenabled, obj_description(oid, 'pg_event_trigger')), ' ' ORDER BY evtname)"
+        " FROM pg_event_trigger"
+    )
+    assert clean_second.value("ordered", triggers) == "notesAa note refusesO"
+    assert differences(source, clean_second.conninfo("ordered")) == []
