@@ -16,6 +16,7 @@ from .errors import MigrationError
 
 MARKER = "ireporter-migration: incomplete copy"
 _MAINTENANCE = "postgres"
+_INVALID = -2  # the connection limit of a database whose DROP was interrupted: nothing but DROP can be done to it
 _OF_THE_SERVER = frozenset({_MAINTENANCE, "template0", "template1"})
 
 ABSENT, EMPTY, INCOMPLETE, COPY, FOREIGN = "absent", "empty", "incomplete", "copy", "foreign"
@@ -175,17 +176,17 @@ class Target:
         rows = query(
             self.connection,
             """
-            SELECT coalesce(shobj_description(d.oid, 'pg_database'), ''), s.setconfig
+            SELECT coalesce(shobj_description(d.oid, 'pg_database'), ''), s.setconfig, d.datconnlimit
             FROM pg_database d LEFT JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
             WHERE d.datname = %s
             """,
             (self.name,),
         )
-        comment, settings = rows[0]
+        comment, settings, limit = rows[0]
         if comment == MARKER:
             return INCOMPLETE
         if f"{COPY_OF}={source.identity}" in (settings or ()):
-            return COPY
+            return INCOMPLETE if limit == _INVALID else COPY
         with self.address.connect() as inside:
             return FOREIGN if value(inside, CONTENTS) else EMPTY
 
@@ -203,7 +204,8 @@ class Target:
 
     def _free(self) -> None:
         """Take away what keeps a database of ours from being dropped."""
-        if not self.exists():
+        limits = query(self.connection, "SELECT datconnlimit FROM pg_database WHERE datname = %s", (self.name,))
+        if not limits or limits[0][0] == _INVALID:
             return
         self._run(f"ALTER DATABASE {identifier(self.name)} IS_TEMPLATE false")
         with self.address.connect() as inside:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from ireporter import database_copy, verification
+from ireporter.database_target import MARKER
 from ireporter.errors import MigrationError
 
 from .conftest import Cluster, run_cluster
@@ -167,3 +168,16 @@ def test_event_triggers_do_not_see_the_copy(made: Callable[[str], str], clean_se
     )
     assert clean_second.value("ordered", triggers) == "notesAa note refusesO"
     assert differences(source, clean_second.conninfo("ordered")) == []
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_a_copy_whose_drop_was_interrupted_is_made_anew(
+    made: Callable[[str], str], clean_second: Cluster, complete: bool
+) -> None:
+    source, target = made("CREATE TABLE t AS SELECT 1 AS a"), clean_second.conninfo("ordered")
+    copy(source, target)
+    if not complete:
+        clean_second.execute("postgres", f"COMMENT ON DATABASE ordered IS '{MARKER}'")
+    clean_second.execute("postgres", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'ordered'")
+    assert copy(source, target)["target_before"] == "incomplete"
+    assert differences(source, target) == []
