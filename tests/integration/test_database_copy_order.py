@@ -181,3 +181,15 @@ def test_a_copy_whose_drop_was_interrupted_is_made_anew(
     clean_second.execute("postgres", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'ordered'")
     assert copy(source, target)["target_before"] == "incomplete"
     assert differences(source, target) == []
+
+
+def test_nulls_of_a_domain_that_has_none_arrive(made: Callable[[str], str], clean_second: Cluster) -> None:
+    source = made(
+        "CREATE DOMAIN d AS int NOT NULL; CREATE DOMAIN e AS d; CREATE TABLE t (a d, b e, c d[]);"
+        "INSERT INTO t SELECT (SELECT a FROM t WHERE false), (SELECT b FROM t WHERE false), ARRAY[(SELECT a FROM t WHERE false)]"
+    )
+    copy(source, clean_second.conninfo("ordered"))
+    assert clean_second.value("ordered", "SELECT a IS NULL AND b IS NULL AND c[1] IS NULL FROM t") is True
+    not_null = "SELECT string_agg(typname, ' ') FROM pg_type WHERE typnotnull AND oid >= 16384"
+    assert clean_second.value("ordered", not_null) == "d"
+    assert differences(source, clean_second.conninfo("ordered")) == []
