@@ -103,7 +103,14 @@ class Address:
         )
         if connection.info.server_version >= 140000:
             connection.execute("SET idle_session_timeout = 0")
+        if connection.info.server_version >= 170000:
+            connection.execute("SET transaction_timeout = 0")
         return connection
+
+
+def unlimited(version: int) -> str:
+    """Options for a program's session, of limits that only newer servers know; ``version``: of the server, which refuses unknown ones."""
+    return "-c transaction_timeout=0" if version >= 170000 else ""
 
 
 def one_line(error: BaseException) -> str:

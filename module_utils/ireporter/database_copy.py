@@ -304,22 +304,32 @@ def _copy(
                 give_extensions_their_owners(source, inside)
                 empty_configuration_tables(inside, tables)
                 loosened = loosen(inside)
+        transfer = Transfer(
+            request.source,
+            request.target,
+            snapshot=snapshot,
+            encoding=properties.encoding,
+            versions=versions,
+            progress=stages.passed,
+        )
         with stages.stage("data"):
-            rows = Transfer(
-                request.source,
-                request.target,
-                snapshot=snapshot,
-                encoding=properties.encoding,
-                versions=versions,
-                progress=stages.passed,
-            ).run(cut(tables, ranges=versions[0] >= 140000, jobs=request.jobs), request.jobs)
+            with _refusal("The schema"):
+                late = _not_yet_there(inside, tables)
+            at_once = [table for table in tables if table not in late]
+            rows = transfer.run(cut(at_once, ranges=versions[0] >= 140000, jobs=request.jobs), request.jobs)
         with stages.stage("large_objects"), _refusal("The large objects"):
             large_objects = copy_large_objects(source, inside, lambda size: stages.passed(size, 0))
         with stages.stage("post_data"), _refusal("What follows the rows"):
             tighten(inside, loosened)
             sequences = _set_sequences(source, inside)
-            _restore_post_data(request, source, versions, archive)
+            event_triggers = _restore_post_data(request, source, versions, archive)
+            if late:
+                loosened = loosen(inside)
+                rows += transfer.run(cut(late, ranges=False, jobs=1), 1)
+                tighten(inside, loosened)
             set_internal_triggers(source, inside)
+            if event_triggers:  # nothing that the copy does may fire them
+                database_schema.restore(request.target, versions, archive, "post-data", only=event_triggers)
         with stages.stage("statistics"), _refusal("The statistics"):
             analyse(inside)
         target.finish(properties, roles, request.connection_limit)
@@ -348,6 +358,13 @@ def _refusal(what: str) -> Iterator[None]:
         ) from error
 
 
+def _not_yet_there(inside: Connection, tables: list[Table]) -> list[Table]:
+    """Materialised views that need more than the tables: grouped by a primary key, they are made after it, with what follows the rows."""
+    views = {table.identifier: table for table in tables if table.materialised_view}
+    missing = query(inside, "SELECT v FROM unnest(%s::text[]) v WHERE to_regclass(v) IS NULL", (list(views),))
+    return [views[name] for (name,) in missing]
+
+
 def _drop_what_the_source_has_not(source: Connection, inside: Connection) -> None:
     """A new database brings a schema and a language that the source may have dropped."""
     if not value(source, "SELECT count(*) FROM pg_namespace WHERE nspname = 'public'"):
@@ -356,25 +373,34 @@ def _drop_what_the_source_has_not(source: Connection, inside: Connection) -> Non
         inside.execute("DROP EXTENSION plpgsql")
 
 
-def _restore_post_data(request: Request, source: Connection, versions: tuple[int, int], archive: int) -> None:
-    """Indexes, constraints, triggers, policies and the rest.
+def _restore_post_data(request: Request, source: Connection, versions: tuple[int, int], archive: int) -> bytes:
+    """Indexes, constraints, triggers, policies and the rest; returns the list of what is left for the very end: event triggers.
 
-    Triggers of partitions come last: pg_dump writes down those whose state is not their parent's, and does not say that the
-    parent's must be made before.
+    pg_dump writes down the triggers of partitions whose state is not their parent's. They come last, and with them what is said
+    about triggers, as it does not say that the parent's must be made before. Those that constraints made have other names on
+    the target, so these entries are left out: :func:`set_internal_triggers` gives them their states.
     """
-    jobs = max(2, request.jobs)
-    numbers = (
-        query(source, "SELECT oid FROM pg_trigger WHERE tgparentid <> 0 AND NOT tgisinternal")
+    of_constraints, of_partitions = (
+        [
+            [row[0] for row in query(source, f"SELECT oid FROM pg_trigger WHERE tgparentid <> 0 AND {condition}")]  # noqa: S608
+            # PostgreSQL 13 and 14 call all triggers of partitions internal.
+            for condition in ("tgconstraint <> 0", "tgconstraint = 0")
+        ]
         if versions[0] >= 130000
-        else []
+        else ([], [])
     )
-    if not numbers:
-        database_schema.restore(request.target, versions, archive, "post-data", jobs=jobs)
-        return
-    partitions = database_schema.trigger_entries([row[0] for row in numbers])
-    last, first = database_schema.split_entries(versions, archive, partitions)
-    database_schema.restore(request.target, versions, archive, "post-data", jobs=jobs, only=first)
-    database_schema.restore(request.target, versions, archive, "post-data", only=last)
+    _, event_triggers, states, comments, first = database_schema.split_entries(
+        versions,
+        archive,
+        database_schema.trigger_entries(of_constraints),
+        database_schema.EVENT_TRIGGER_ENTRY,
+        database_schema.trigger_entries(of_partitions),
+        database_schema.TRIGGER_COMMENT_ENTRY,
+    )
+    database_schema.restore(request.target, versions, archive, "post-data", jobs=max(2, request.jobs), only=first)
+    if states or comments:
+        database_schema.restore(request.target, versions, archive, "post-data", only=states + comments)
+    return event_triggers
 
 
 def _set_sequences(source: Connection, inside: Connection) -> int:

@@ -1,7 +1,8 @@
 """Tables that take every row as it lies on the source while they are loaded, whatever their definitions would say today.
 
 A CHECK may call a function that reads a table whose rows are not there yet, that finds nothing under the empty search
-path of a restore, or that has become another one since the rows were written; so may a domain's. A generated column's value is the one that
+path of a restore, or that has become another one since the rows were written; so may a domain's. A domain that is NOT NULL has
+NULLs where a query found no row. A generated column's value is the one that
 was computed then. A copy asks neither: it is to hold what the source holds.
 """
 
@@ -21,11 +22,13 @@ class Loosened:
     :param checks: tables with the number of their CHECKs.
     :param generated: tables with columns.
     :param domains: constraints of domains.
+    :param not_null: domains.
     """
 
     checks: tuple[tuple[int, int], ...]
     generated: tuple[tuple[int, int], ...]
     domains: tuple[int, ...]
+    not_null: tuple[int, ...]
 
 
 def asks_functions(inside: Connection) -> bool:
@@ -53,12 +56,21 @@ def loosen(inside: Connection, *, generated_too: bool = True) -> Loosened:
             inside,
             "UPDATE pg_constraint SET contype = '-' WHERE contype = 'c' AND contypid >= 16384 RETURNING oid",
         )
+        not_null = query(
+            inside,
+            "UPDATE pg_type SET typnotnull = false WHERE typnotnull AND typtype = 'd' AND oid >= 16384 RETURNING oid",
+        )
         if generated_too and inside.info.server_version >= 120000:
             generated += query(
                 inside,
                 f"UPDATE pg_attribute SET attgenerated = '' WHERE {_STORED} RETURNING attrelid, attnum",  # noqa: S608
             )
-    return Loosened(tuple((row[0], row[1]) for row in checks), tuple(generated), tuple(row[0] for row in domains))
+    return Loosened(
+        checks=tuple((row[0], row[1]) for row in checks),
+        generated=tuple(generated),
+        domains=tuple(row[0] for row in domains),
+        not_null=tuple(row[0] for row in not_null),
+    )
 
 
 def tighten(inside: Connection, loosened: Loosened) -> None:
@@ -67,6 +79,7 @@ def tighten(inside: Connection, loosened: Loosened) -> None:
         for table, number in loosened.checks:
             inside.execute("UPDATE pg_class SET relchecks = %s WHERE oid = %s", (number, table))
         inside.execute("UPDATE pg_constraint SET contype = 'c' WHERE oid = ANY (%s)", (list(loosened.domains),))
+        inside.execute("UPDATE pg_type SET typnotnull = true WHERE oid = ANY (%s)", (list(loosened.not_null),))
         for table, column in loosened.generated:
             inside.execute(
                 "UPDATE pg_attribute SET attgenerated = 's' WHERE attrelid = %s AND attnum = %s", (table, column)

@@ -13,6 +13,9 @@ from .errors import MigrationError
 
 _COMMON = ["--no-password"]
 SCHEMA_ENTRY = re.compile(rb"\d+; \d+ \d+ SCHEMA - ")
+EVENT_TRIGGER_ENTRY = re.compile(rb"\d+; \d+ \d+ (?:EVENT TRIGGER - |(?:COMMENT|SECURITY LABEL) - EVENT TRIGGER )")
+"""With what is said about them."""
+TRIGGER_COMMENT_ENTRY = re.compile(rb"\d+; \d+ \d+ COMMENT .* TRIGGER ")
 # Like a person's session would not: messages in English, no start-up file, nothing inherited that changes libpq.
 _ENVIRONMENT_KEPT = (
     "PATH",
@@ -25,6 +28,13 @@ _ENVIRONMENT_KEPT = (
     "PGSSLKEY",
     "KRB5CCNAME",
 )
+# A user mapping and a subscription hold passwords: no log and no statistics of the target get a statement, whatever the
+# server logs else, and what pg_restore quotes of one that failed is left out.
+_UNLOGGED = (
+    "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic "
+    "-c pg_stat_statements.track_utility=off"
+)
+_QUOTED_STATEMENT = re.compile(r"^(Command was:|LINE \d+:).*", re.MULTILINE | re.DOTALL)
 
 
 def environment() -> dict[str, str]:
@@ -36,7 +46,7 @@ def call(argv: Sequence[str], what: str, *files: int, check: str = "copy-failed"
     """Standard output of one of PostgreSQL's programs.
 
     :param files: descriptors it inherits.
-    :raises MigrationError: it failed.
+    :raises MigrationError: it failed; the message has PostgreSQL's words, and nothing of a statement.
     """
     completed = subprocess.run(
         argv,
@@ -47,7 +57,7 @@ def call(argv: Sequence[str], what: str, *files: int, check: str = "copy-failed"
         pass_fds=files,
     )
     if completed.returncode != 0:
-        lines = completed.stderr.decode(errors="backslashreplace").strip().splitlines()
+        lines = _QUOTED_STATEMENT.sub("", completed.stderr.decode(errors="backslashreplace")).strip().splitlines()
         raise MigrationError(
             f"{what} failed: {' '.join(lines[:4]) or f'exit status {completed.returncode}'}",
             check=check,
@@ -78,18 +88,17 @@ def dump(source: Address, versions: Sequence[int], snapshot: str, archive: int) 
     )  # fmt: skip
 
 
-def split_entries(versions: Sequence[int], archive: int, wanted: re.Pattern[bytes]) -> tuple[bytes, bytes]:
-    """Two lists for :func:`restore`: the entries whose lines match ``wanted``, and all others."""
+def split_entries(versions: Sequence[int], archive: int, *wanted: re.Pattern[bytes]) -> list[bytes]:
+    """Lists for :func:`restore`: for each of ``wanted`` the entries whose lines it matches first, and at the end all others."""
     listing = call(
         [program("pg_restore", *versions), "--list", f"/proc/self/fd/{archive}"],
         "Reading the schema's contents",
         archive,
     )
-    chosen: list[bytes] = []
-    rest: list[bytes] = []
+    lists: list[list[bytes]] = [[] for _ in range(len(wanted) + 1)]
     for line in listing.splitlines(keepends=True):
-        (chosen if wanted.match(line) else rest).append(line)
-    return b"".join(chosen), b"".join(rest)
+        lists[next((n for n, pattern in enumerate(wanted) if pattern.match(line)), -1)].append(line)
+    return [b"".join(lines) for lines in lists]
 
 
 def trigger_entries(numbers: Collection[int]) -> re.Pattern[bytes]:
@@ -114,15 +123,21 @@ def restore(
 def _restore(
     target: Address, versions: Sequence[int], files: tuple[int, ...], section: str, options: list[str]
 ) -> None:
+    settings = f"-c synchronous_commit=off -c maintenance_work_mem=256MB {_unlogged(versions[1])}"
     call(
         [
             program("pg_restore", *versions), *_COMMON, "--exit-on-error", "--no-tablespaces", f"--section={section}",
-            *options, f"--dbname={target.string(options='-c synchronous_commit=off -c maintenance_work_mem=256MB')}",
-            f"/proc/self/fd/{files[0]}",
+            *options, f"--dbname={target.string(options=settings)}", f"/proc/self/fd/{files[0]}",
         ],
         f"Making the schema ({section}) on the target",
         *files,
     )  # fmt: skip
+
+
+def _unlogged(version: int) -> str:
+    """Options of a session; ``version``: of the server, which refuses those it does not know."""
+    sampled = (120000, "-c log_transaction_sample_rate=0"), (130000, "-c log_min_duration_sample=-1")
+    return " ".join([_UNLOGGED, *(option for since, option in sampled if version >= since)])
 
 
 def text(address: Address, versions: Sequence[int], snapshot: str, encoding: str) -> str:

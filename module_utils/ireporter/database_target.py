@@ -16,6 +16,8 @@ from .errors import MigrationError
 
 MARKER = "ireporter-migration: incomplete copy"
 _MAINTENANCE = "postgres"
+_INVALID = -2  # the connection limit of a database whose DROP was interrupted: nothing but DROP can be done to it
+_OF_THE_SERVER = frozenset({_MAINTENANCE, "template0", "template1"})
 
 ABSENT, EMPTY, INCOMPLETE, COPY, FOREIGN = "absent", "empty", "incomplete", "copy", "foreign"
 
@@ -131,6 +133,13 @@ class Target:
     """The target server's maintenance session, and the target database seen from it."""
 
     def __init__(self, address: Address) -> None:
+        """:raises MigrationError: the name is of a database that every server needs as it is (check ``connection-string``)."""
+        if address.database in _OF_THE_SERVER:
+            raise MigrationError(
+                f"The target database {address.database} belongs to the server itself",
+                check="connection-string",
+                action="Name another target database; this one is never touched",
+            )
         self.address = address
         self.name = address.database
         self.connection = address.connect(dbname=_MAINTENANCE)
@@ -167,17 +176,17 @@ class Target:
         rows = query(
             self.connection,
             """
-            SELECT coalesce(shobj_description(d.oid, 'pg_database'), ''), s.setconfig
+            SELECT coalesce(shobj_description(d.oid, 'pg_database'), ''), s.setconfig, d.datconnlimit
             FROM pg_database d LEFT JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
             WHERE d.datname = %s
             """,
             (self.name,),
         )
-        comment, settings = rows[0]
+        comment, settings, limit = rows[0]
         if comment == MARKER:
             return INCOMPLETE
         if f"{COPY_OF}={source.identity}" in (settings or ()):
-            return COPY
+            return INCOMPLETE if limit == _INVALID else COPY
         with self.address.connect() as inside:
             return FOREIGN if value(inside, CONTENTS) else EMPTY
 
@@ -195,7 +204,8 @@ class Target:
 
     def _free(self) -> None:
         """Take away what keeps a database of ours from being dropped."""
-        if not self.exists():
+        limits = query(self.connection, "SELECT datconnlimit FROM pg_database WHERE datname = %s", (self.name,))
+        if not limits or limits[0][0] == _INVALID:
             return
         self._run(f"ALTER DATABASE {identifier(self.name)} IS_TEMPLATE false")
         with self.address.connect() as inside:

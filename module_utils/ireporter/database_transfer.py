@@ -22,7 +22,7 @@ from typing import IO
 import psycopg
 
 from .database_catalog import Table
-from .database_connection import Address, Connection, keep_bytes, literal, one_line, program
+from .database_connection import Address, Connection, keep_bytes, literal, one_line, program, unlimited
 from .database_schema import environment
 from .errors import MigrationError
 
@@ -184,17 +184,19 @@ class Transfer:
         )
 
     def _copy_large(self, part: Part, sending: bytes, receiving: bytes) -> int:
-        encoding = f"-c client_encoding={self._encoding}"
+        sending_options, receiving_options = (
+            f"-c client_encoding={self._encoding} {unlimited(version)}" for version in self._versions
+        )
         sender_argv: list[str | bytes] = [
             program("psql", self._versions[0]), "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1",
-            f"--dbname={self._source.string(options=encoding)}",
+            f"--dbname={self._source.string(options=sending_options)}",
             "--command=BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             f"--command=SET TRANSACTION SNAPSHOT {literal(self._snapshot)}",
             b"--command=" + sending,
         ]  # fmt: skip
         receiver_argv: list[str | bytes] = [
             program("psql", self._versions[1]), "--no-psqlrc", "--no-password", "--set=ON_ERROR_STOP=1",
-            f"--dbname={self._target.string(options=f'{_TARGET_OPTIONS} {encoding}')}",
+            f"--dbname={self._target.string(options=f'{_TARGET_OPTIONS} {receiving_options}')}",
             b"--command=" + receiving,
         ]  # fmt: skip
         reading, writing = os.pipe()

@@ -265,6 +265,19 @@ def test_the_same_database_is_no_target(cluster: Cluster, nasty: str) -> None:
         copy(cluster.conninfo(nasty), cluster.conninfo(nasty))
 
 
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("name", ["postgres", "template0", "template1"])
+def test_a_database_of_the_server_itself_is_no_target(
+    cluster: Cluster, clean_second: Cluster, nasty: str, name: str, check_mode: bool
+) -> None:
+    databases = "SELECT string_agg(datname || oid || datistemplate, ' ' ORDER BY datname) FROM pg_database"
+    before = clean_second.value("postgres", databases)
+    with pytest.raises(MigrationError, match=r"belongs to the server itself.*connection-string"):
+        copy(cluster.conninfo(nasty), clean_second.conninfo(name), check_mode=check_mode)
+    assert clean_second.value("postgres", databases) == before
+    assert clean_second.value("postgres", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'nasty%'") == 0
+
+
 def test_an_empty_source(cluster: Cluster, clean_second: Cluster) -> None:
     cluster.execute("postgres", "DROP DATABASE IF EXISTS nothing; CREATE DATABASE nothing")
     cluster.execute("nothing", "DROP SCHEMA public")
