@@ -137,8 +137,10 @@ UNENFORCED = {
 def test_a_foreign_key_that_a_partition_does_not_enforce_stays_so(
     made: Callable[[str], str], cluster: Cluster, clean_second: Cluster, which: str
 ) -> None:
-    copy(made(UNENFORCED[which]), clean_second.conninfo("ordered"))
+    source, target = made(UNENFORCED[which]), clean_second.conninfo("ordered")
+    copy(source, target)
     assert states(clean_second) == states(cluster)
+    assert differences(source, target) == []
     own = (
         "SELECT string_agg(concat(tgname, tgenabled, obj_description(oid, 'pg_trigger')), ' ' ORDER BY tgrelid::regclass::text, tgname)"
         " FROM pg_trigger WHERE NOT tgisinternal"
