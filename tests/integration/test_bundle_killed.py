@@ -192,14 +192,26 @@ def test_killed_while_it_is_verified(kit: Kit, good: Path, step: Step) -> None:
     assert kit.run(kit.received(good))["rows"] == 6000
 
 
-def test_a_halted_dump_does_not_outlive_its_run(kit: Kit, database: str, tmp_path: Path) -> None:
+@pytest.fixture
+def uneven(cluster: Cluster) -> Iterator[str]:
+    """A small table, and one whose dump (580 MB of a compressible text) still runs when the small one is taken."""
+    cluster.execute("postgres", "CREATE DATABASE uneven")
+    for table, rows in (("small", 2_000), ("large", 200_000)):
+        cluster.execute(
+            "uneven", f"CREATE TABLE {table} AS SELECT repeat(md5(g::text), 90) AS a FROM generate_series(1, {rows}) g"
+        )
+    yield cluster.conninfo("uneven")
+    cluster.execute("postgres", "DROP DATABASE uneven WITH (FORCE)")
+
+
+def test_a_halted_dump_does_not_outlive_its_run(kit: Kit, uneven: str, tmp_path: Path) -> None:
     """Halted by us and left alone it would stay for ever, with a session in the picture, which could not be dropped."""
     code = _VICTIM.replace(
         "bundle.run(", "from ireporter import bundle_dump, bundle_write\n"
         "bundle_dump._LOOK_EVERY_BYTES, bundle_write._WAITING_BYTES = 1 << 20, -1\nbundle.run(",
     )  # fmt: skip
     step = ("os", "killpg", 1, "after")
-    specification = kit.present(tmp_path, database, [])
+    specification = kit.present(tmp_path, uneven, [])
     done = subprocess.run(
         [sys.executable, "-c", code],
         input=json.dumps([specification, *step]).encode(),
