@@ -10,6 +10,7 @@ from typing import Final
 
 from .clock import SystemClock
 from .errors import MigrationError
+from .json_files import unusable
 from .tenant_model import STATE_DIRECTORY
 
 # Commands that belong to other parts of the core: module, function, help. Loaded only when called.
@@ -59,6 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(options, rest)
     except MigrationError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(unusable(error), file=sys.stderr)
         return 1
 
 

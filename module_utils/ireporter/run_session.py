@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from .errors import MigrationError
@@ -36,6 +37,7 @@ class RunSession:
         """Take the lock, then go on with the unfinished run, or begin one.
 
         :raises MigrationError: somebody else holds the lock (check ``run-lock``).
+        :raises OSError: lock or record could not be written; it names the file, and the lock is as before.
         """
         unfinished = self._records.unfinished(kind)
         run_id = str(unfinished["id"]) if unfinished else self._records.new_id(kind)
@@ -52,7 +54,13 @@ class RunSession:
         if unfinished is not None and not taken:
             # The same playbook process asks again: it is not another attempt.
             return self._result(run_id, changed=False, resumed=True)
-        self._records.start(kind, run_id, operator, resumed=unfinished is not None, versions=versions)
+        try:
+            self._records.start(kind, run_id, operator, resumed=unfinished is not None, versions=versions)
+        except OSError:
+            # This attempt is over before it began: whoever makes room need not wait until its lock goes out.
+            with suppress(OSError):
+                self._lock.give_back(session)
+            raise
         return self._result(run_id, changed=True, resumed=unfinished is not None)
 
     def record(self, run_id: str, session: str, *, finish: bool, pause: bool = False, **values: Any) -> Result:

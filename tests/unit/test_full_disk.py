@@ -12,11 +12,14 @@ from typing import Any
 
 import ansible.module_utils
 import pytest
+from ireporter import __main__ as command_line
 from ireporter.errors import MigrationError
 from ireporter.freeze import FreezeWish, close, freeze, thaw
 from ireporter.freeze_record import ARMED
 from ireporter.json_files import unusable, write_json
+from ireporter.run_lock import RunLock
 from ireporter.run_record import RunRecords
+from ireporter.run_session import RunSession
 
 from tests.unit.tenant_fakes import FakeClock, Stage, stage
 
@@ -159,6 +162,37 @@ def test_a_run_record_without_room_names_its_file(
     assert caught.value.filename == str(tmp_path / "acme" / "acme-d-1" / file)
 
 
+def test_a_run_whose_record_has_no_room_leaves_the_lock_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    records = RunRecords(tmp_path, "acme", clock)
+    lock = RunLock(tmp_path, "acme", clock, list)
+    session = RunSession(records, lock, check_mode=False)
+
+    def full(*_arguments: object, **_named: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "start", full)
+        with pytest.raises(OSError, match="No space left"):
+            session.start("rollback", "engineer", "s1", ttl_seconds=900, take_over=False, versions={})
+    assert lock.as_dict()["held"] is False
+    begun = session.start("rollback", "another engineer", "s2", ttl_seconds=900, take_over=False, versions={})
+    assert begun["resumed"] is False
+
+
+def test_a_command_says_it_in_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*_arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/var/lib/x/freeze.json")
+
+    monkeypatch.setattr("ireporter.freeze_commands.run", full)
+    assert command_line.main(["thaw", "acme"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("/var/lib/x/freeze.json on ")
+    assert "(server-disk). Make room on the file system of /var/lib/x on " in said
+
+
 def test_a_mirrored_record_without_room_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = RunRecords(tmp_path / "source", "acme", FakeClock())
     records.start("shared_to_dedicated", "acme-d-1", "taro", resumed=False, versions={})
@@ -185,7 +219,7 @@ def test_the_run_s_module_says_it_in_a_sentence(tmp_path: Path, monkeypatch: pyt
     module = load("ireporter_run", monkeypatch)
     monkeypatch.setattr(module, "STATE_DIRECTORY", tmp_path)
     fill(monkeypatch)
-    given = {"tenant": "acme", "state": "started", "kind": "rollback", "operator": "taro", "session": "s1"}
+    given = {"tenant": "acme", "state": "started", "kind": "rollback", "operator": "engineer", "session": "s1"}
     result = result_of(module, monkeypatch, **given)
     assert result["failed"]
     assert result["check"] == "server-disk"
