@@ -379,6 +379,12 @@ def _restore_post_data(request: Request, source: Connection, versions: tuple[int
     pg_dump writes down the triggers of partitions whose state is not their parent's. They come last, and with them what is said
     about triggers, as it does not say that the parent's must be made before. Those that constraints made have other names on
     the target, so these entries are left out: :func:`set_internal_triggers` gives them their states.
+
+    A partition's own foreign key comes before those of its parents, which give theirs another name where it has the same.
+
+    Indexes of partitions are attached to their parents' one after the other, and only then come foreign keys: attached at the same
+    time on two levels, a parent's index was once in some hundred times left without its mark of being whole (PostgreSQL 15.18,
+    ``pg_restore --jobs=8``), and a foreign key to such a table is refused.
     """
     of_constraints, of_partitions = (
         [
@@ -389,18 +395,40 @@ def _restore_post_data(request: Request, source: Connection, versions: tuple[int
         if versions[0] >= 130000
         else ([], [])
     )
-    _, event_triggers, states, comments, first = database_schema.split_entries(
+    own_keys = _foreign_keys_of_partitions(source) if versions[0] >= 110000 else []
+    *own, _, event_triggers, states, trigger_comments, attachments, foreign_keys, first = database_schema.split_entries(
         versions,
         archive,
+        *(database_schema.foreign_key_entries(numbers) for numbers in own_keys),
         database_schema.trigger_entries(of_constraints),
         database_schema.EVENT_TRIGGER_ENTRY,
         database_schema.trigger_entries(of_partitions),
         database_schema.TRIGGER_COMMENT_ENTRY,
+        database_schema.INDEX_ATTACH_ENTRY,
+        database_schema.FOREIGN_KEY_ENTRY,
     )
-    database_schema.restore(request.target, versions, archive, "post-data", jobs=max(2, request.jobs), only=first)
-    if states or comments:
-        database_schema.restore(request.target, versions, archive, "post-data", only=states + comments)
+    jobs = max(2, request.jobs)
+    in_order = [(first, jobs), (attachments, 1), *((entries, 1) for entries in own), (foreign_keys, jobs)]
+    if not attachments and not own:
+        in_order = [(first + foreign_keys, jobs)]
+    for entries, at_once in (*in_order, (states + trigger_comments, 1)):
+        if entries:
+            database_schema.restore(request.target, versions, archive, "post-data", jobs=at_once, only=entries)
     return event_triggers
+
+
+def _foreign_keys_of_partitions(source: Connection) -> list[list[int]]:
+    """Numbers of those that are no part of a parent's, by the level of their tables: the deepest first."""
+    found = query(
+        source,
+        "WITH RECURSIVE above(key, relation, level) AS ("
+        "SELECT k.oid, k.conrelid, 0 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid"
+        " WHERE k.contype = 'f' AND k.conparentid = 0 AND c.relispartition"
+        " UNION ALL SELECT key, inhparent, level + 1 FROM above JOIN pg_inherits ON inhrelid = relation)"
+        ", levels AS (SELECT key, max(level) AS level FROM above GROUP BY key)"
+        " SELECT array_agg(key) FROM levels GROUP BY level ORDER BY level DESC",
+    )
+    return [keys for (keys,) in found]
 
 
 def _set_sequences(source: Connection, inside: Connection) -> int:

@@ -15,6 +15,9 @@ _COMMON = ["--no-password"]
 SCHEMA_ENTRY = re.compile(rb"\d+; \d+ \d+ SCHEMA - ")
 EVENT_TRIGGER_ENTRY = re.compile(rb"\d+; \d+ \d+ (?:EVENT TRIGGER - |(?:COMMENT|SECURITY LABEL) - EVENT TRIGGER )")
 """With what is said about them."""
+INDEX_ATTACH_ENTRY = re.compile(rb"\d+; 0 0 INDEX ATTACH ")
+FOREIGN_KEY_ENTRY = re.compile(rb"\d+; (?:2606 \d+ FK CONSTRAINT |\d+ \d+ COMMENT .* CONSTRAINT )")
+"""With what is said about constraints of any kind: the line does not say of which."""
 TRIGGER_COMMENT_ENTRY = re.compile(rb"\d+; \d+ \d+ COMMENT .* TRIGGER ")
 # Like a person's session would not: messages in English, no start-up file, nothing inherited that changes libpq.
 _ENVIRONMENT_KEPT = (
@@ -104,6 +107,11 @@ def split_entries(versions: Sequence[int], archive: int, *wanted: re.Pattern[byt
 def trigger_entries(numbers: Collection[int]) -> re.Pattern[bytes]:
     """Matches the entries of triggers by their numbers on the source; no entry where there is no number."""
     return re.compile(rb"\d+; 2620 (?:%s) TRIGGER " % b"|".join(b"%d" % number for number in numbers or (0,)))
+
+
+def foreign_key_entries(numbers: Collection[int]) -> re.Pattern[bytes]:
+    """Matches the entries of foreign keys by their numbers on the source."""
+    return re.compile(rb"\d+; 2606 (?:%s) FK CONSTRAINT " % b"|".join(b"%d" % number for number in numbers))
 
 
 def restore(

@@ -13,7 +13,15 @@ from .database_catalog import read_tables
 from .database_connection import identifier, literal, program, query
 from .database_extensions import empty_configuration_tables
 from .database_load import asks_functions, loosen, tighten
-from .database_schema import SCHEMA_ENTRY, archive_in_memory, call
+from .database_schema import (
+    EVENT_TRIGGER_ENTRY,
+    FOREIGN_KEY_ENTRY,
+    INDEX_ATTACH_ENTRY,
+    SCHEMA_ENTRY,
+    TRIGGER_COMMENT_ENTRY,
+    archive_in_memory,
+    call,
+)
 from .database_statistics import analyse
 from .database_target import MARKER, locale_clauses
 from .errors import MigrationError
@@ -28,7 +36,6 @@ _CREATE_EXTENSION: Final = re.compile(
     r'^CREATE EXTENSION IF NOT EXISTS (?P<name>\w+|"(?:[^"]|"")+") WITH SCHEMA (?P<schema>\w+|"(?:[^"]|"")+");$',
     re.MULTILINE,
 )
-_LATE_COMMENT: Final = re.compile(rb"\d+; \d+ \d+ COMMENT .* TRIGGER ")
 _HEADING: Final = re.compile(rb"^-- Name: .*; Type: TRIGGER; ", re.MULTILINE)
 _CREATES: Final = re.compile(rb"^CREATE ", re.MULTILINE)
 # Triggers, and foreign keys of tables that came with an extension, do not fire on load.
@@ -98,6 +105,9 @@ def _restore_archive(bag: Bag, server: Server, aside: str, jobs: int) -> None:
 
     pg_dump writes down the state of a partition's trigger where it is not its parent's, and does not say that the parent's makes it, so a
     parallel restore may alter it before it is there. These entries come last, and with them what may speak of them: comments.
+
+    Indexes of partitions are attached one after the other, foreign keys come after that, for the reason that :mod:`database_copy` gives.
+    Event triggers come after all else: they would see what is made.
     """
     listing = call(
         [_program(server), "--list", str(bag.archive)], "Reading the dump's contents", check="import-restore"
@@ -109,28 +119,27 @@ def _restore_archive(bag: Bag, server: Server, aside: str, jobs: int) -> None:
         _run(bag, server, aside, [], only=[line for line in lines if line in schemas])
         _make_extensions(bag, server, aside, extensions)
         lines = [line for line in lines if line not in schemas]
-    late = _states_of_triggers(bag, server, [line for line in lines if _TRIGGER.match(line)])
-    last = {line for line in lines if late and (line in late or _LATE_COMMENT.match(line))}
-    first = [line for line in lines if line not in last]
-    _run(bag, server, aside, ["--section=pre-data"], only=first)
+    states = _states_of_triggers(bag, server, [line for line in lines if _TRIGGER.match(line)])
+    event_triggers = [line for line in lines if EVENT_TRIGGER_ENTRY.match(line)]
+    comments = [line for line in lines if states and TRIGGER_COMMENT_ENTRY.match(line) and line not in event_triggers]
+    attachments = [line for line in lines if INDEX_ATTACH_ENTRY.match(line)]
+    keys = [line for line in lines if attachments and FOREIGN_KEY_ENTRY.match(line)]
+    later = {*states, *event_triggers, *comments, *attachments, *keys}
+    rest = [line for line in lines if line not in later]
+    # What is said about constraints that came with their tables is among the keys.
+    _run(bag, server, aside, ["--section=pre-data"], only=[*rest, *keys])
     parallel = f"--jobs={jobs}"
     with server.wish.address(aside).connect() as inside:
         if asks_functions(inside):
             loosened = loosen(inside, generated_too=False)
-            _run(bag, server, aside, [parallel, "--section=data"], only=first)
+            _run(bag, server, aside, [parallel, "--section=data"], only=rest)
             tighten(inside, loosened)
-            _run(bag, server, aside, [parallel, "--section=post-data"], only=first)
+            _run(bag, server, aside, [parallel, "--section=post-data"], only=rest)
         else:
-            _run(bag, server, aside, [parallel, "--section=data", "--section=post-data"], only=first)
-    if last:
-        # In the dump's order, but a comment on a trigger after the trigger's state.
-        _run(
-            bag,
-            server,
-            aside,
-            [],
-            only=sorted((line for line in lines if line in last), key=lambda line: line not in late),
-        )
+            _run(bag, server, aside, [parallel, "--section=data", "--section=post-data"], only=rest)
+    for entries, options in ((attachments, []), (keys, [parallel]), ([*states, *comments, *event_triggers], [])):
+        if entries:
+            _run(bag, server, aside, [*options, "--section=post-data"], only=entries)
 
 
 def _has_version(server: Server, name: str, version: str) -> bool:
@@ -159,15 +168,15 @@ def _make_extensions(bag: Bag, server: Server, aside: str, entries: list[bytes])
         raise refused(error) from error
 
 
-def _states_of_triggers(bag: Bag, server: Server, triggers: list[bytes]) -> set[bytes]:
+def _states_of_triggers(bag: Bag, server: Server, triggers: list[bytes]) -> list[bytes]:
     """Entries that alter a trigger instead of making one."""
     if not triggers:
-        return set()
+        return []
     definitions = _HEADING.split(_definitions(bag, server, triggers))[1:]
     if len(definitions) != len(triggers):
         # A definition that looks like a heading: all that may be altered comes last, in the dump's order.
-        return set(triggers)
-    return {line for line, text in zip(triggers, definitions, strict=True) if not _CREATES.search(text)}
+        return triggers
+    return [line for line, text in zip(triggers, definitions, strict=True) if not _CREATES.search(text)]
 
 
 def _definitions(bag: Bag, server: Server, entries: list[bytes]) -> bytes:

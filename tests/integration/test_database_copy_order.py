@@ -122,6 +122,17 @@ UNENFORCED = {
         "ALTER TABLE r ADD CONSTRAINT linked FOREIGN KEY (k) REFERENCES p;"
         "ALTER TABLE p1 DISABLE TRIGGER ALL; ALTER TABLE k DISABLE TRIGGER ALL"
     ),
+    "a partition's partition has its own ones of the same name, too": PARTITIONED
+    + (
+        "CREATE TABLE k (id int PRIMARY KEY); CREATE TABLE l (id int PRIMARY KEY);"
+        "CREATE TABLE r (k int) PARTITION BY RANGE (k);"
+        "CREATE TABLE r1 PARTITION OF r FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (k);"
+        "CREATE TABLE r11 PARTITION OF r1 FOR VALUES FROM (0) TO (5);"
+        "ALTER TABLE r11 ADD CONSTRAINT linked FOREIGN KEY (k) REFERENCES l;"
+        "ALTER TABLE r1 ADD CONSTRAINT linked FOREIGN KEY (k) REFERENCES k;"
+        "ALTER TABLE r ADD CONSTRAINT linked FOREIGN KEY (k) REFERENCES p;"
+        "COMMENT ON CONSTRAINT linked ON r11 IS 'the lowest'; ALTER TABLE k DISABLE TRIGGER ALL"
+    ),
     "a partition's own triggers, too": (
         "CREATE TABLE k (id int PRIMARY KEY); CREATE TABLE r (k int REFERENCES k) PARTITION BY RANGE (k);"
         "CREATE TABLE r1 PARTITION OF r FOR VALUES FROM (0) TO (10);"
@@ -146,6 +157,33 @@ def test_a_foreign_key_that_a_partition_does_not_enforce_stays_so(
         " FROM pg_trigger WHERE NOT tgisinternal"
     )
     assert clean_second.value("ordered", own) == cluster.value("ordered", own)
+
+
+def test_foreign_keys_to_partitions_on_two_levels_come_after_their_indexes(
+    made: Callable[[str], str], cluster: Cluster, clean_second: Cluster
+) -> None:
+    source, target = (
+        made(
+            "CREATE TABLE p (a int, b int, PRIMARY KEY (a, b)) PARTITION BY LIST (a);"
+            "CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1) PARTITION BY LIST (b);"
+            "CREATE TABLE p11 PARTITION OF p1 FOR VALUES IN (1); CREATE TABLE p12 PARTITION OF p1 FOR VALUES IN (2);"
+            "CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2);"
+            'CREATE TABLE r (id int PRIMARY KEY, a int, b int, CONSTRAINT "to p" FOREIGN KEY (a, b) REFERENCES p,'
+            " CONSTRAINT small CHECK (a < 10));"
+            "CREATE TABLE s (id int REFERENCES r);"
+            "COMMENT ON CONSTRAINT \"to p\" ON r IS 'to both levels'; COMMENT ON CONSTRAINT small ON r IS 'a check';"
+            "COMMENT ON CONSTRAINT r_pkey ON r IS 'a key'; COMMENT ON INDEX p11_pkey IS 'below';"
+            "INSERT INTO p VALUES (1, 1), (1, 2), (2, 1); INSERT INTO r VALUES (1, 1, 2); INSERT INTO s VALUES (1)"
+        ),
+        clean_second.conninfo("ordered"),
+    )
+    copy(source, target)
+    keys = (
+        "SELECT string_agg(concat(conname, convalidated, obj_description(oid, 'pg_constraint')), ' ' ORDER BY conname)"
+        " FROM pg_constraint WHERE contype = 'f' AND conparentid = 0"
+    )
+    assert clean_second.value("ordered", keys) == cluster.value("ordered", keys)
+    assert differences(source, target) == []
 
 
 def test_event_triggers_do_not_see_the_copy(made: Callable[[str], str], clean_second: Cluster) -> None:

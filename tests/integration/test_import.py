@@ -149,15 +149,30 @@ def test_everything_arrives_beside_what_is_there(
         assert dict(file_manifest.manifest(site.site / name)) == dict(file_manifest.manifest(source_trees / name))
 
 
+IN_ORDER = """
+    CREATE TABLE two_levels (a int, b int, PRIMARY KEY (a, b)) PARTITION BY LIST (a);
+    CREATE TABLE two_levels_1 PARTITION OF two_levels FOR VALUES IN (1) PARTITION BY LIST (b);
+    CREATE TABLE two_levels_11 PARTITION OF two_levels_1 FOR VALUES IN (1);
+    CREATE TABLE to_two_levels (a int, b int, CONSTRAINT both_levels FOREIGN KEY (a, b) REFERENCES two_levels);
+    COMMENT ON CONSTRAINT both_levels ON to_two_levels IS 'after the indexes';
+    CREATE DOMAIN small AS int CONSTRAINT small_check CHECK (VALUE < 10); COMMENT ON CONSTRAINT small_check ON DOMAIN small IS 'early';
+    CREATE TABLE seen (tag text);
+    CREATE FUNCTION see() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (tg_tag); END $$;
+    CREATE EVENT TRIGGER sees ON ddl_command_end EXECUTE FUNCTION see();
+    ALTER EVENT TRIGGER sees ENABLE ALWAYS;
+"""
+
+
 def test_what_parallel_pg_restore_cannot_do(
     kit: Kit, cluster: Cluster, any_database: str, clean_second: Cluster, tmp_path: Path
 ) -> None:
-    """States of partitions' triggers, an extension that is not of the default version, and rows that an extension brings."""
+    """States of partitions' triggers, an extension that is not of the default version, rows that an extension brings, what needs an order."""
     picture = tmp_path / "bundle"
     picture.mkdir()
     cluster.execute("postgres", f"CREATE DATABASE any_picture TEMPLATE {any_database}")
     # Rows that their own table would not take today: no dump can be restored with them, and stock pg_restore says so.
     cluster.execute("any_picture", UNRESTORABLE)
+    cluster.execute("any_picture", IN_ORDER)
     try:
         bag = unpacked(kit, picture, cluster.conninfo("any_picture"), [])
         site = ImportKit(clean_second, tmp_path, bag)
@@ -166,6 +181,9 @@ def test_what_parallel_pg_restore_cannot_do(
         with cluster.connect("any_picture") as ours, clean_second.connect(DATABASE) as theirs:
             rows = [set(session.execute(triggers).fetchall()) for session in (ours, theirs)]
         assert rows[0] == rows[1] != set()
+        assert clean_second.value(DATABASE, "SELECT count(*) FROM seen") == 0
+        said = "SELECT count(*) FROM pg_constraint WHERE obj_description(oid, 'pg_constraint') IN ('after the indexes', 'early')"
+        assert clean_second.value(DATABASE, said) == 2
     finally:
         cluster.execute("postgres", "DROP DATABASE any_picture WITH (FORCE)")
 
