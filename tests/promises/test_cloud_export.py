@@ -164,6 +164,10 @@ def test_gates_that_pass_are_said_to_and_nothing_is_touched(serving: Lab) -> Non
     assert played.returncode == 0, played.output[-3000:]
     assert "R07" in played.output
     assert played.recap(TENANT)["changed"] == 0
+    played = serving.play("cloud_export", "--tags", "finish", *again, tenant=TENANT)
+    assert played.returncode != 0
+    assert "nothing to finish" in " ".join(played.output.split()), played.output[-3000:]
+    assert played.recap(TENANT)["changed"] == 0
     serving.assert_nothing_new(before, seconds=5)
 
 
