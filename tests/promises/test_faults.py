@@ -35,6 +35,14 @@ cp -a /var/lib/postgresql.aside/. /var/lib/postgresql
 rm -r /var/lib/postgresql.aside
 systemctl start postgresql@15-main.service
 """
+# So that its write-ahead log needs a further segment, for which there is no room: PostgreSQL ends itself, and cannot start again.
+FILL_LOG = f"""
+systemctl stop postgresql@15-main.service
+runuser -u postgres -- /usr/lib/postgresql/15/bin/pg_resetwal /var/lib/postgresql/15/main
+systemctl start postgresql@15-main.service
+runuser -u postgres -- psql --quiet --output=/dev/null --command="SELECT pg_logical_emit_message(false, 'x', repeat('x', 10000000))"
+{FILL}
+"""
 EMPTY = "systemctl stop postgresql@15-main.service && umount /var/lib/postgresql && systemctl start postgresql@15-main.service"
 
 
@@ -106,6 +114,9 @@ FAULTS = {
     "target PostgreSQL restarted mid-copy": Fault(COPY, while_copying("dedicated01", RESTART), "copy-failed"),
     "target disk full": Fault(
         COPY, on("dedicated01", FILL), "copy-failed", (("dedicated01", EMPTY),), tidies_later=True
+    ),
+    "target PostgreSQL killed by a full disk": Fault(
+        COPY, on("dedicated01", FILL_LOG), "Is the server running locally", (("dedicated01", EMPTY),), tidies_later=True
     ),
     "copy killed by the kernel": Fault(COPY, while_copying("shared01", f"kill -KILL $({WORK})"), "unit-result"),
     "copy out of memory": Fault(
