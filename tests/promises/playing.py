@@ -26,7 +26,12 @@ getent passwd
 psql -XqAtU postgres -c "SELECT 'database', datname, datconnlimit FROM pg_database WHERE datname <> 'irepodb_acme'"
 psql -XqAtU postgres -c "SELECT 'role', rolname, rolcanlogin FROM pg_roles WHERE rolname NOT LIKE 'acme%'"
 for kind in timer standin migration lease channel; do
-  systemctl list-units --all --plain --no-legend --no-pager "ireporter-*$kind*" | awk '{ if ($1 ~ /[.]timer$/ && $4 == "running") $4 = "waiting"; print $1, $4 }'
+  systemctl list-units --all --plain --no-legend --no-pager "ireporter-*$kind*" | while read -r unit _ active state _; do
+    # Until it reads its files anew, systemd remembers a unit that is stopped and whose file is gone.
+    [ "$active" = inactive ] && [ ! -e "$(systemctl show --value --property=FragmentPath "$unit")" ] && continue
+    case "$unit $state" in *.timer\ running) state=waiting ;; esac
+    echo "$unit $state"
+  done
 done
 findmnt --raw --noheadings --output TARGET,OPTIONS | grep /srv || true
 find /run/ireporter-migration /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private*' ! -name 'ansible*' || true
